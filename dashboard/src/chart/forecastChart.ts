@@ -1,0 +1,113 @@
+// Candles, volume and the fan on one lightweight chart; React knows only this interface.
+import {
+  CandlestickSeries,
+  ColorType,
+  createChart,
+  CrosshairMode,
+  HistogramSeries,
+  LineStyle,
+  type Time,
+  type UTCTimestamp,
+} from "lightweight-charts";
+
+import type { ChartBar } from "../data/client";
+import { formatDay, formatInstant, priceDecimals } from "../data/format";
+import { type FanStep, type Span, visibleSpan } from "./fan";
+import { FanSeries } from "./fanSeries";
+import type { Palette } from "./palette";
+
+export interface ForecastChart {
+  setData(bars: readonly ChartBar[], fan: readonly FanStep[], isDaily: boolean): void;
+  setPalette(palette: Palette): void;
+  show(span: Span): void;
+  destroy(): void;
+}
+
+/** Draws into `container`; `onHover` is told the time under the crosshair, or null. */
+export function createForecastChart(
+  container: HTMLElement,
+  onHover: (time: number | null) => void,
+): ForecastChart {
+  const chart = createChart(container, {
+    autoSize: true,
+    rightPriceScale: { borderVisible: false, scaleMargins: { top: 0.08, bottom: 0.2 } },
+    timeScale: { borderVisible: false, minBarSpacing: 0.3, maxBarSpacing: 36 },
+    crosshair: { mode: CrosshairMode.Normal },
+    handleScroll: { vertTouchDrag: false },
+    localization: { locale: "en-GB" },
+  });
+  const volume = chart.addSeries(HistogramSeries, {
+    priceScaleId: "volume",
+    priceFormat: { type: "volume" },
+    lastValueVisible: false,
+    priceLineVisible: false,
+  });
+  volume.priceScale().applyOptions({ scaleMargins: { top: 0.86, bottom: 0 } });
+  const fan = chart.addCustomSeries(new FanSeries(), { priceLineVisible: false });
+  const candles = chart.addSeries(CandlestickSeries, { priceLineStyle: LineStyle.Dotted });
+
+  let shown: readonly ChartBar[] = [];
+  let colors: Palette | null = null;
+  let nSteps = 0;
+
+  chart.subscribeCrosshairMove(({ time }) => onHover(typeof time === "number" ? time : null));
+
+  const paintVolume = () => {
+    if (!colors) return;
+    const { upVolume, downVolume } = colors;
+    volume.setData(
+      shown.map((bar) => ({
+        time: bar.time as UTCTimestamp,
+        value: bar.volume,
+        color: bar.close >= bar.open ? upVolume : downVolume,
+      })),
+    );
+  };
+
+  return {
+    setData(bars, steps, isDaily) {
+      shown = bars;
+      nSteps = Math.max(0, steps.filter((step) => step.time > (bars.at(-1)?.time ?? 0)).length);
+      const digits = priceDecimals(bars.at(-1)?.close ?? 1);
+      const priceFormat = { type: "price", precision: digits, minMove: 10 ** -digits } as const;
+      candles.applyOptions({ priceFormat });
+      fan.applyOptions({ priceFormat });
+      candles.setData(bars.map(({ time, ...prices }) => ({ time: time as UTCTimestamp, ...prices })));
+      fan.setData(steps.map((step) => ({ time: step.time as UTCTimestamp, step })));
+      const timeFormatter = (time: Time) => (isDaily ? formatDay : formatInstant)(time as number);
+      chart.applyOptions({
+        timeScale: { timeVisible: !isDaily },
+        localization: { timeFormatter },
+      });
+      paintVolume();
+    },
+    setPalette(palette) {
+      colors = palette;
+      const { surface, muted, line, up, down } = palette;
+      chart.applyOptions({
+        layout: {
+          background: { type: ColorType.Solid, color: surface },
+          textColor: muted,
+          fontFamily: getComputedStyle(container).fontFamily,
+        },
+        grid: { vertLines: { color: line }, horzLines: { color: line } },
+      });
+      candles.applyOptions({
+        upColor: up,
+        downColor: down,
+        wickUpColor: up,
+        wickDownColor: down,
+        borderVisible: false,
+        priceLineColor: muted,
+      });
+      fan.applyOptions({ color: palette.fan, bandColors: palette.fanBands });
+      paintVolume();
+    },
+    show(span) {
+      chart.timeScale().setVisibleLogicalRange(visibleSpan(span, shown.length, nSteps));
+    },
+    destroy() {
+      chart.remove();
+    },
+  };
+}

@@ -1,0 +1,16 @@
+import react from "@vitejs/plugin-react";
+import { defineConfig } from "vite";
+
+// The build goes where the Python package serves it from; `npm run dev` asks a running API.
+export default defineConfig({
+  plugins: [react()],
+  build: {
+    outDir: "../src/candlecast/api/static",
+    emptyOutDir: true,
+    target: "es2022",
+    chunkSizeWarningLimit: 800,
+  },
+  server: {
+    proxy: { "/api": process.env["CANDLECAST_API"] ?? "http://127.0.0.1:8000" },
+  },
+});

@@ -1,0 +1,111 @@
+"""One symbol's bars and forecasts, ready to be drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+import polars as pl
+from fastapi import APIRouter, Query, Response
+
+from candlecast.api.dependencies import StoresDep, SymbolPath, TimeframeDep, known_symbol
+from candlecast.api.predict import HorizonForecast, LabelName, Probability, current_forecasts
+from candlecast.api.responses import DISCLAIMER, ApiModel, as_json, iso
+from candlecast.domain.market import FixedClock
+
+router = APIRouter(tags=["market"])
+
+
+class ChartBar(ApiModel):
+    """One bar; `time` is the epoch second at which it opens."""
+
+    time: int
+    open: float
+    high: float
+    low: float
+    close: float
+    volume: float
+
+
+class Summary(ApiModel):
+    """What the forecasts say together; the shortest horizon speaks for all of them."""
+
+    overall_label: LabelName
+    confidence: Probability
+    model_version: str
+    as_of: datetime
+    age_seconds: float
+    state: Literal["fresh", "stale"]
+    threshold_rule: str
+    disclaimer: str
+    horizons: list[HorizonForecast]
+
+
+class Chart(ApiModel):
+    """Bars, oldest first, and the forecasts that continue them.
+
+    Prices are adjusted for splits and dividends so that the newest close is what was traded.
+    """
+
+    symbol: str
+    timeframe: str
+    now: datetime
+    is_clock_fixed: bool
+    bars: list[ChartBar]
+    ml_summary: Summary | None
+
+
+@router.get("/api/v1/chart/{symbol:path}", response_model=Chart)
+def chart(
+    stores: StoresDep,
+    symbol: SymbolPath,
+    timeframe: TimeframeDep,
+    limit: Annotated[int, Query(ge=1, le=5000, description="How many of the newest bars.")] = 400,
+) -> Response:
+    """The newest bars of one symbol and its current forecasts."""
+    known = known_symbol(stores, symbol)
+    now = stores.clock.now()
+    bars = stores.mirror.read(timeframe, symbols=[known.ticker], as_of=now)
+    forecasts = [
+        forecast
+        for forecast in current_forecasts(stores, [known])
+        if forecast.pop("symbol") and forecast["timeframe"] == timeframe.name
+    ]
+    return as_json(
+        {
+            "symbol": known.ticker,
+            "timeframe": timeframe.name,
+            "now": iso(now),
+            "is_clock_fixed": isinstance(stores.clock, FixedClock),
+            "bars": rebased(bars.tail(limit)).to_dicts(),
+            "ml_summary": _summary(forecasts),
+        }
+    )
+
+
+def rebased(bars: pl.DataFrame) -> pl.DataFrame:
+    """BARS of one symbol as chart bars, adjusted so that the newest close is its raw close."""
+    factor = (pl.col("adj_close") / pl.col("close")).fill_null(1.0)
+    ratio = factor / factor.last()
+    return bars.select(
+        (pl.col("ts").dt.epoch("s")).alias("time"),
+        *(pl.col(name) * ratio for name in ("open", "high", "low", "close")),
+        pl.col("volume") / ratio,
+    )
+
+
+def _summary(forecasts: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
+    if not forecasts:
+        return None
+    shortest = forecasts[0]
+    return {
+        "overall_label": shortest["label"],
+        "threshold_rule": shortest["threshold"]["rule"],
+        "disclaimer": DISCLAIMER,
+        "horizons": forecasts,
+        **{
+            name: shortest[name]
+            for name in ("confidence", "model_version", "as_of", "age_seconds", "state")
+        },
+    }

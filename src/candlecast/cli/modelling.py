@@ -1,0 +1,269 @@
+"""Commands about models: train, evaluate, forecast, settle, report, models."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import orjson
+import typer
+
+from candlecast.cli.printing import (
+    echo_forecasts,
+    echo_json,
+    echo_report,
+    echo_table,
+    progress,
+    warn,
+)
+from candlecast.cli.session import (
+    AsOf,
+    Assignments,
+    End,
+    Json,
+    SpecFile,
+    Start,
+    Symbols,
+    TimeframeName,
+    assignments,
+    experiment,
+    instant,
+    opened,
+    tickers,
+)
+from candlecast.domain.specs import ExperimentSpec
+from candlecast.pipelines.evaluate import evaluate as run_evaluate
+from candlecast.pipelines.forecast import ForecastRun
+from candlecast.pipelines.forecast import forecast as run_forecast
+from candlecast.pipelines.report import ReportQuery, make_report
+from candlecast.pipelines.settle import settle as run_settle
+from candlecast.pipelines.train import train as run_train
+from candlecast.store.registry import ModelVersion
+
+ModelKind = Annotated[
+    str, typer.Option("--model", help="lightgbm, linear, har, ewma or climatology.")
+]
+NSplits = Annotated[int | None, typer.Option("--n-splits", help="Walk-forward test spans.")]
+TestSize = Annotated[int | None, typer.Option("--test-size", help="Instants in a test span.")]
+EmbargoDays = Annotated[float | None, typer.Option("--embargo-days", help="Days kept free.")]
+Seed = Annotated[int | None, typer.Option("--seed", help="Seed of everything random.")]
+Horizons = Annotated[str, typer.Option("--horizons", help="With commas, e.g. 1D,1W,1M.")]
+Threshold = Annotated[
+    str | None, typer.Option("--threshold", help="scaled, or fixed:0.02 for ±2 %.")
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Enter these commands."""
+    for command in (train, evaluate, forecast, settle, report):
+        app.command()(command)
+    models = typer.Typer(no_args_is_help=True, help="Registered model versions.")
+    models.command("list")(list_models)
+    app.add_typer(models, name="models")
+
+
+def train(  # noqa: PLR0913 - one argument an option
+    symbols: Symbols = "",
+    spec_file: SpecFile = None,
+    model: ModelKind = "",
+    horizons: Horizons = "",
+    threshold: Threshold = None,
+    n_splits: NSplits = None,
+    test_size: TestSize = None,
+    embargo_days: EmbargoDays = None,
+    seed: Seed = None,
+    parameters: Assignments = None,
+    as_of: AsOf = "",
+    is_json: Json = False,
+) -> None:
+    """Train, prove by walk-forward, register and serve a model.
+
+    Example: candlecast train --symbols AAPL,MSFT --n-splits 5 --set n_estimators=200
+    """
+    options = (symbols, model, horizons, threshold, n_splits, test_size, embargo_days, seed)
+    spec = _spec(spec_file, options, parameters)
+    with opened() as stores, progress() as tell:
+        run = run_train(stores, spec, as_of=instant(as_of, is_end=True), progress=tell)
+    metrics = orjson.loads(run.version.metrics)
+    if is_json:
+        echo_json(_version(run.version) | {"is_new": run.is_new, "shortfalls": run.shortfalls})
+        return
+    echo_report(metrics)
+    state = "trained" if run.is_new else "unchanged: this spec on these data was trained before"
+    typer.echo(f"{run.version.version} {state}; it serves now")
+    warn(run.shortfalls, "left out of training:")
+
+
+def evaluate(  # noqa: PLR0913 - one argument an option
+    symbols: Symbols = "",
+    spec_file: SpecFile = None,
+    model: ModelKind = "",
+    horizons: Horizons = "",
+    threshold: Threshold = None,
+    n_splits: NSplits = None,
+    test_size: TestSize = None,
+    embargo_days: EmbargoDays = None,
+    seed: Seed = None,
+    parameters: Assignments = None,
+    as_of: AsOf = "",
+    is_json: Json = False,
+) -> None:
+    """Walk forward and put the out-of-sample forecasts into the ledger; register nothing.
+
+    Example: candlecast evaluate --model har --n-splits 8
+    """
+    options = (symbols, model, horizons, threshold, n_splits, test_size, embargo_days, seed)
+    spec = _spec(spec_file, options, parameters)
+    with opened() as stores, progress() as tell:
+        card = run_evaluate(stores, spec, as_of=instant(as_of, is_end=True), progress=tell)
+    if is_json:
+        echo_json(card)
+    else:
+        echo_report(card)
+
+
+def forecast(
+    version: Annotated[str, typer.Option("--model", help="A version; by default the champion.")] = "",
+    symbols: Symbols = "",
+    as_of: AsOf = "",
+    timeframe: TimeframeName = "1d",
+    is_json: Json = False,
+) -> None:
+    """Forecast from the newest bars, or from what was known at --as-of.
+
+    Example: candlecast forecast --symbols AAPL --as-of 2012-06-29
+    """
+    with opened() as stores:
+        run = run_forecast(
+            stores,
+            timeframe=timeframe,
+            version=version or None,
+            symbols=tickers(symbols),
+            as_of=instant(as_of, is_end=True),
+        )
+    _tell_forecast(run, is_json)
+    raise typer.Exit(1 if len(run.forecasts) == 0 else 0)
+
+
+def settle(timeframe: TimeframeName = "1d", as_of: AsOf = "", is_json: Json = False) -> None:
+    """Score the forecasts whose outcome has come; each is scored once.
+
+    Example: candlecast settle
+    """
+    with opened() as stores:
+        run = run_settle(stores, timeframe=timeframe, as_of=instant(as_of, is_end=True))
+    if is_json:
+        echo_json(asdict(run))
+    else:
+        typer.echo(f"{run.n_settled} forecasts settled, {run.n_waiting} wait for a bar")
+
+
+def report(  # noqa: PLR0913 - one argument an option
+    symbols: Symbols = "",
+    horizon: Annotated[str, typer.Option(help="One horizon, e.g. 1D; all by default.")] = "",
+    start: Start = "",
+    end: End = "",
+    origin: Annotated[
+        str,
+        typer.Option(help="live, walk_forward, simulated, with commas; the first two by default."),
+    ] = "",
+    version: Annotated[str, typer.Option("--model", help="Only this version or run.")] = "",
+    timeframe: TimeframeName = "1d",
+    is_json: Json = False,
+) -> None:
+    """Tell how past forecasts fared against what came.
+
+    Example: candlecast report --horizon 1D --start 2014-01-01 --json
+    """
+    query = ReportQuery(
+        symbols=tickers(symbols),
+        horizon=horizon or None,
+        start=instant(start),
+        end=instant(end, is_end=True),
+        origins=tuple(part.strip() for part in origin.split(",") if part.strip()),
+        timeframe=timeframe,
+        model_version=version or None,
+    )
+    with opened() as stores:
+        card = make_report(stores, query)
+    if is_json:
+        echo_json(card)
+    else:
+        echo_report(card)
+
+
+def list_models(is_json: Json = False) -> None:
+    """List the registered versions, the newest first.
+
+    Example: candlecast models list --json
+    """
+    with opened() as stores:
+        versions = sorted(stores.registry.list(), key=lambda v: v.created_at, reverse=True)
+    if is_json:
+        echo_json([_version(version) for version in versions])
+        return
+    rows = [
+        [
+            ("* " if v.is_active else "  ") + v.version,
+            ", ".join(v.horizons),
+            f"{v.training_from:%Y-%m-%d} to {v.training_until:%Y-%m-%d}",
+            _skill(v),
+        ]
+        for v in versions
+    ]
+    echo_table("Models (* serves)", ("version", "horizons", "trained on", "CRPS skill"), rows)
+
+
+def _spec(
+    spec_file: Path | None, options: tuple[Any, ...], parameters: list[str] | None
+) -> ExperimentSpec:
+    symbols, model, horizons, threshold, n_splits, test_size, embargo_days, seed = options
+    spec = experiment(
+        spec_file,
+        {
+            "symbols": tickers(symbols),
+            "model.kind": model or None,
+            "labels.horizons": tuple(h.strip() for h in horizons.split(",") if h.strip()),
+            "labels.threshold": threshold,
+            "splits.n_splits": n_splits,
+            "splits.test_size": test_size,
+            "splits.embargo_days": embargo_days,
+            "seed": seed,
+        },
+    )
+    return spec.with_parameters(assignments(parameters))
+
+
+def _tell_forecast(run: ForecastRun, is_json: bool) -> None:
+    summary = {
+        "model_version": run.model_version,
+        "origin": run.origin,
+        "as_of": run.as_of.isoformat(),
+        "is_in_sample": run.is_in_sample,
+        "n_new": run.n_new,
+        "shortfalls": run.shortfalls,
+    }
+    if is_json:
+        rows = run.forecasts.drop("features", "feature_hash", "fold").to_dicts()
+        echo_json(summary | {"forecasts": rows})
+        return
+    echo_forecasts(run.forecasts)
+    typer.echo(f"{run.model_version}, {run.origin}, {run.n_new} new rows in the ledger")
+    if run.is_in_sample:
+        typer.echo("the model has seen later data: this is no out-of-sample forecast", err=True)
+    warn(run.shortfalls, "too little history:")
+
+
+def _version(version: ModelVersion) -> dict[str, Any]:
+    plain = asdict(version)
+    return plain | {
+        "timeframe": version.timeframe.name,
+        "spec": orjson.loads(version.spec),
+        "metrics": orjson.loads(version.metrics),
+    }
+
+
+def _skill(version: ModelVersion) -> str:
+    overall = orjson.loads(version.metrics).get("overall")
+    return f"{overall['crps_skill_vs_climatology']:+.2%}" if overall else "unknown"

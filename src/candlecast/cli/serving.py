@@ -1,0 +1,64 @@
+"""Commands that serve: serve, demo."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from candlecast.cli.printing import echo_forecasts, echo_report, progress, warn
+from candlecast.cli.session import opened
+from candlecast.config import Settings
+from candlecast.pipelines.demo import run_demo
+from candlecast.store.stores import Stores
+
+Host = Annotated[str, typer.Option(help="Address to listen on.")]
+Port = Annotated[int, typer.Option(help="Port to listen on.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Enter these commands."""
+    app.command()(serve)
+    app.command()(demo)
+
+
+def serve(host: Host = "127.0.0.1", port: Port = 8000) -> None:
+    """Serve the API and the dashboard.
+
+    Example: candlecast serve --port 8080
+    """
+    with opened() as stores:
+        _serve(stores, host, port)
+
+
+def demo(
+    is_serving: Annotated[
+        bool, typer.Option("--serve/--no-serve", help="Serve the dashboard at the end.")
+    ] = True,
+    host: Host = "127.0.0.1",
+    port: Port = 8000,
+) -> None:
+    """Real bars to forecasts on a page, in one go; a second run repeats nothing.
+
+    Example: candlecast demo --no-serve
+    """
+    with opened() as stores:
+        with progress() as tell:
+            run = run_demo(stores, tell)
+        echo_report(run.report)
+        echo_forecasts(run.forecasts)
+        warn(run.shortfalls, "forecast, but with little history of their own:")
+        typer.echo(f"{run.model_version}; the clock stands at {run.stores.clock.now():%Y-%m-%d %H:%M} UTC")
+        if is_serving:
+            _serve(run.stores, host, port)
+
+
+def _serve(stores: Stores, host: str, port: int) -> None:
+    import uvicorn
+
+    from candlecast.api.app import create_app
+
+    settings = Settings()
+    app = create_app(stores, cors_origins=settings.cors_origins)
+    typer.echo(f"dashboard at http://{host}:{port}")
+    uvicorn.run(app, host=host, port=port, log_level=settings.log_level.lower())

@@ -1,0 +1,119 @@
+"""What commands share: stores from the settings, specs from the options."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import UTC, date, datetime, time
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import typer
+
+from candlecast.config import Settings
+from candlecast.domain.market import Clock, SystemClock
+from candlecast.domain.specs import ExperimentSpec, Parameter
+from candlecast.errors import InvalidSpec
+from candlecast.store.stores import Stores, open_stores
+
+DEFAULT_SPEC: Final = Path("experiments/default.toml")
+
+Symbols = Annotated[
+    str, typer.Option("--symbols", help="Tickers with commas, e.g. AAPL,MSFT; all by default.")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
+TimeframeName = Annotated[str, typer.Option("--timeframe", help="1m 5m 10m 15m 30m 1h 4h 1d.")]
+AsOf = Annotated[
+    str, typer.Option("--as-of", help="What was known then, e.g. 2015-06-30 or 2015-06-30T21:00.")
+]
+Start = Annotated[str, typer.Option("--start", help="First day, e.g. 2014-01-01.")]
+End = Annotated[str, typer.Option("--end", help="Last day, e.g. 2021-12-31.")]
+SpecFile = Annotated[
+    Path | None,
+    typer.Option("--spec", help="Experiment as TOML; experiments/default.toml if it is there."),
+]
+Assignments = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="A parameter, e.g. --set n_estimators=200; repeatable."),
+]
+
+
+@contextmanager
+def opened(clock: Clock | None = None) -> Iterator[Stores]:
+    """The stores that the settings describe, closed at the end."""
+    settings = Settings()
+    stores = open_stores(
+        database_url=settings.resolved_database_url,
+        home=settings.home,
+        artifacts_url=settings.artifacts_url,
+        clock=clock or SystemClock(),
+    )
+    try:
+        yield stores
+    finally:
+        stores.database.close()
+
+
+def tickers(text: str) -> tuple[str, ...]:
+    """The tickers of an option, or those of CANDLECAST_SYMBOLS, or none: all."""
+    named = tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
+    return named or Settings().symbols
+
+
+def instant(text: str, *, is_end: bool = False) -> datetime | None:
+    """An instant in UTC; a bare date is its first moment, or its last for the end of a span."""
+    if not text:
+        return None
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise InvalidSpec(f"{text!r} is no date; write 2015-06-30 or 2015-06-30T21:00") from error
+    if len(text) <= len("2015-06-30") and is_end:
+        moment = datetime.combine(date.fromisoformat(text), time.max)
+    return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def assignments(pairs: list[str] | None) -> dict[str, Parameter]:
+    """``name=value`` pairs; values that read as numbers or true/false become such."""
+    found: dict[str, Parameter] = {}
+    for pair in pairs or []:
+        name, separator, text = pair.partition("=")
+        if not separator or not name:
+            raise InvalidSpec(f"--set takes name=value, not {pair!r}")
+        found[name.strip()] = _value(text.strip())
+    return found
+
+
+def experiment(spec_file: Path | None, overrides: dict[str, Any]) -> ExperimentSpec:
+    """The experiment of a file, or the default one, with the options that were given.
+
+    `overrides` map ``section.field`` (or ``field``) to a value; None leaves the file's.
+    """
+    settings = Settings()
+    if spec_file is None and DEFAULT_SPEC.is_file():
+        spec_file = DEFAULT_SPEC
+    spec = ExperimentSpec.from_toml(spec_file) if spec_file else ExperimentSpec()
+    if "min_bars" in settings.model_fields_set:
+        spec = replace(spec, min_bars=settings.min_bars)
+    if "horizons" in settings.model_fields_set:
+        spec = replace(spec, labels=replace(spec.labels, horizons=settings.horizons))
+    for path, value in overrides.items():
+        if value is None or value == ():
+            continue
+        section, _, name = path.rpartition(".")
+        inner = getattr(spec, section) if section else spec
+        changed = replace(inner, **{name: value})
+        spec = replace(spec, **{section: changed}) if section else changed
+    return spec
+
+
+def _value(text: str) -> Parameter:
+    if text.lower() in {"true", "false"}:
+        return text.lower() == "true"
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text

@@ -1,0 +1,1 @@
+"""What things are: markets, frames, distributions, specs and the shapes one can plug in."""

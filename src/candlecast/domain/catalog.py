@@ -1,0 +1,187 @@
+"""The shapes you can plug in (Protocols) and Catalog, which finds them.
+
+A plug-in is one file with one registration. Each catalogue knows the package its plug-ins live
+in and imports its modules when first asked, so importing a catalogue costs nothing and a new
+file needs no second place. Heavy libraries load inside the plug-in's functions.
+"""
+
+from __future__ import annotations
+
+import inspect
+import pkgutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Final, Generic, Literal, Protocol, Self, TypeVar
+
+import polars as pl
+
+from candlecast.domain.distribution import FloatArray
+from candlecast.domain.examples import Examples, Rows
+from candlecast.domain.market import Clock, Timeframe, TradingCalendar
+from candlecast.errors import InvalidSpec, NotFound
+
+T = TypeVar("T")
+
+
+class Catalog(Generic[T]):
+    """Named plug-ins of one `kind`, found in the modules of one `package`."""
+
+    def __init__(self, kind: str, package: str) -> None:
+        self.kind = kind
+        self._package = package
+        self._entries: dict[str, T] = {}
+        self._is_complete = False
+
+    def register(self, name: str) -> Callable[[T], T]:
+        """Decorator: enter a plug-in under `name`; a name is taken once."""
+
+        def enter(entry: T) -> T:
+            if name in self._entries:
+                raise InvalidSpec(f"{self.kind} {name!r} is registered twice; rename one")
+            self._entries[name] = entry
+            return entry
+
+        return enter
+
+    def get(self, name: str) -> T:
+        """The plug-in called `name`; NotFound names the close matches."""
+        self._import_all()
+        if name not in self._entries:
+            raise NotFound.among(self.kind, name, self._entries)
+        return self._entries[name]
+
+    def names(self) -> tuple[str, ...]:
+        """All names, sorted."""
+        self._import_all()
+        return tuple(sorted(self._entries))
+
+    def describe(self, name: str) -> str:
+        """The first line of the plug-in's docstring."""
+        entry = self.get(name)
+        text = inspect.getdoc(getattr(entry, "expression", entry)) or ""
+        return text.partition("\n")[0]
+
+    def _import_all(self) -> None:
+        if self._is_complete:
+            return
+        package = import_module(self._package)
+        for module in pkgutil.iter_modules(package.__path__, f"{self._package}."):
+            import_module(module.name)
+        self._is_complete = True
+
+
+class Model(Protocol):
+    """Turns examples into distributions; constructed with keyword parameters and a seed."""
+
+    def fit(self, examples: Examples) -> Self:
+        """Learn from the past; returns itself."""
+        ...
+
+    def predict(self, rows: Rows) -> FloatArray:
+        """(n_rows, n_horizons, 17) quantiles of the log return; never crossing."""
+        ...
+
+    def save(self, folder: Path) -> None:
+        """Write code-free files into an existing, empty `folder`."""
+        ...
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Read what `save` wrote."""
+        ...
+
+
+@dataclass(frozen=True)
+class Feature:
+    """One column of numbers that a model may see.
+
+    `expression()` yields a Polars expression over PRICES. A feature of scope ``symbol`` is
+    evaluated within each segment (a symbol between two real gaps), one of scope ``universe``
+    across all symbols of one ``ts``. The first `warmup_bars` values of a segment are null.
+    `is_scale_free` says whether a model may see it: ratios, z-scores and logarithms, but no
+    price or volume levels.
+    """
+
+    name: str
+    expression: Callable[[], pl.Expr]
+    warmup_bars: int
+    scope: Literal["symbol", "universe"] = "symbol"
+    is_scale_free: bool = True
+
+
+class Label(Protocol):
+    """What happened after a bar: PRICES in, LABELS out."""
+
+    def __call__(
+        self,
+        prices: pl.DataFrame,
+        *,
+        timeframe: Timeframe,
+        horizons: Sequence[str],
+        calendars: dict[str, TradingCalendar],
+    ) -> pl.DataFrame:
+        """One row for each (symbol, ts, horizon); `value` is null until `end_at` has come.
+
+        `calendars` maps each ticker to its calendar.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """One row that a provider refused, and why: `source` and `line` say where it stands."""
+
+    symbol: str
+    source: str
+    line: int
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.source}:{self.line}: {self.symbol}: {self.reason}"
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """What a provider returned: BARS without `known_at` (UNSTAMPED), and the rows it refused."""
+
+    bars: pl.DataFrame
+    refusals: tuple[Refusal, ...] = ()
+    failures: dict[str, str] = field(default_factory=dict)
+    """Symbols (or files) that failed as a whole, with the reason."""
+
+
+class Provider(Protocol):
+    """A source of bars in the outside world; constructed with keyword parameters."""
+
+    delay_seconds: float
+    """How long after a bar's end the provider publishes it."""
+
+    def fetch_bars(
+        self, symbols: Sequence[str] | None, timeframe: Timeframe, clock: Clock
+    ) -> Fetched:
+        """Closed bars of `symbols` (None: all that the provider has)."""
+        ...
+
+
+FEATURES: Final[Catalog[Feature]] = Catalog("feature", "candlecast.features")
+LABELS: Final[Catalog[Label]] = Catalog("label", "candlecast.labels")
+MODELS: Final[Catalog[Callable[..., Any]]] = Catalog("model", "candlecast.models")
+PROVIDERS: Final[Catalog[Callable[..., Provider]]] = Catalog("provider", "candlecast.providers")
+
+
+def feature(
+    name: str,
+    *,
+    warmup_bars: int,
+    scope: Literal["symbol", "universe"] = "symbol",
+    is_scale_free: bool = True,
+) -> Callable[[Callable[[], pl.Expr]], Callable[[], pl.Expr]]:
+    """Decorator: enter a function that yields a Polars expression as a feature called `name`."""
+
+    def enter(expression: Callable[[], pl.Expr]) -> Callable[[], pl.Expr]:
+        FEATURES.register(name)(Feature(name, expression, warmup_bars, scope, is_scale_free))
+        return expression
+
+    return enter

@@ -1,0 +1,96 @@
+"""What a model is fitted on: X, y, weight, times, scale."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from candlecast.domain.distribution import FloatArray
+from candlecast.errors import NotFound
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """What a model may know: one row for each (symbol, as_of), sorted by as_of.
+
+    Shapes: `X` (n_rows, n_features), float64 and scale-free, NaN where the symbol is too young
+    for the feature (never in examples); `symbol` (n_rows,)
+    codes into `tickers`; `as_of` (n_rows,) datetime64[us]; `scale` (n_rows,) the symbol's own
+    forecast of the standard deviation of one bar's log return, > 0; `climatology`
+    (n_rows, n_horizons, 17) the quantiles of the symbol's own past returns known at `as_of`.
+    `horizon_bars` (n_horizons,) tells how many bars each of `horizons` lasts.
+    """
+
+    X: FloatArray
+    symbol: NDArray[np.int32]
+    as_of: NDArray[np.datetime64]
+    scale: FloatArray
+    climatology: FloatArray
+    feature_names: tuple[str, ...]
+    tickers: tuple[str, ...]
+    horizons: tuple[str, ...]
+    horizon_bars: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.as_of)
+
+    def column(self, name: str) -> FloatArray:
+        """The values of one feature, (n_rows,); NotFound when the rows do not carry it."""
+        if name not in self.feature_names:
+            raise NotFound.among("feature of these rows", name, self.feature_names)
+        return self.X[:, self.feature_names.index(name)]
+
+    def matrix(self, names: tuple[str, ...]) -> FloatArray:
+        """(n_rows, len(names)): the features `names` in that order; NotFound when one is absent."""
+        if names == self.feature_names:
+            return self.X
+        columns = [self.column(name) for name in names]
+        return np.column_stack(columns) if columns else np.empty((len(self), 0))
+
+    def horizon_scale(self) -> FloatArray:
+        """(n_rows, n_horizons): `scale` times the square root of the horizon's bars."""
+        return self.scale[:, None] * np.sqrt(self.horizon_bars)[None, :]
+
+    def take(self, index: NDArray[Any]) -> Self:
+        """The rows at `index` (positions or a mask), everything else as it is."""
+        n = len(self)
+        rows = {
+            f.name: value[index]
+            for f in fields(self)
+            if isinstance(value := getattr(self, f.name), np.ndarray)
+            and f.name != "horizon_bars"
+            and len(value) == n
+        }
+        return replace(self, **rows)
+
+
+@dataclass(frozen=True, eq=False)
+class Examples(Rows):
+    """Rows whose outcome is known: what a model is fitted on.
+
+    `y` (n_rows, n_horizons) log returns, NaN where the horizon has not ended; `end_at`
+    (n_rows, n_horizons) when it ends; `weight` (n_rows,) >= 0.
+    """
+
+    y: FloatArray
+    end_at: NDArray[np.datetime64]
+    weight: FloatArray
+
+    def known_by(self, instant: np.datetime64) -> Self:
+        """The examples as they stood at `instant`: later rows gone, later outcomes unknown.
+
+        A row stays while at least one of its horizons has ended (`end_at <= instant`).
+        """
+        y = np.where(self.end_at <= instant, self.y, np.nan)
+        return replace(self, y=y).take((self.as_of <= instant) & ~np.isnan(y).all(axis=1))
+
+    def without_outcomes(self) -> Rows:
+        """The same rows with all that a model may not know when it is asked left out."""
+        return Rows(**{f.name: getattr(self, f.name) for f in fields(Rows)})
+
+    def targets(self) -> FloatArray:
+        """(n_rows, n_horizons): `y` in units of the symbol's own forecast volatility."""
+        return self.y / self.horizon_scale()

@@ -1,0 +1,91 @@
+"""BARS to PRICES: adjusted, with session ordinals and the segments between real gaps."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+import numpy as np
+import polars as pl
+
+from candlecast.domain.frames import PRICES
+from candlecast.domain.market import Timeframe, TradingCalendar
+from candlecast.errors import NotFound
+
+MAX_MISSING_SESSIONS: Final = 5
+"""A symbol that is silent for longer starts anew: its indicators warm up again."""
+
+
+def make_prices(
+    bars: pl.DataFrame, timeframe: Timeframe, calendars: Mapping[str, TradingCalendar]
+) -> pl.DataFrame:
+    """PRICES of BARS; `calendars` maps each ticker to its calendar.
+
+    The factor is adj_close / close as the source gave it, never scaled to the newest bar, so a
+    later bar changes no earlier price; where it is missing the symbol's last one holds on. Daily
+    bars that fall on no session are left out. NotFound when a ticker has no calendar.
+    """
+    if bars.is_empty():
+        return PRICES.empty()
+    given = (pl.col("adj_close") / pl.col("close")).forward_fill().over("symbol")
+    is_new = pl.col("symbol") != pl.col("symbol").shift()
+    is_gap = pl.col("session").diff() > MAX_MISSING_SESSIONS + 1
+    return (
+        _with_sessions(bars, timeframe, calendars)
+        .lazy()
+        .with_columns(given.fill_null(1.0).alias("factor"))
+        .select(
+            "symbol",
+            "ts",
+            *(pl.col(name) * pl.col("factor") for name in ("open", "high", "low", "close")),
+            pl.col("volume") / pl.col("factor"),
+            "factor",
+            "session",
+            (is_new | is_gap).fill_null(True).cum_sum().cast(pl.Int64).alias("segment"),
+            "close_at",
+            "known_at",
+        )
+        .collect()
+    )
+
+
+def newest_segment_bars(prices: pl.DataFrame, n_bars: int) -> pl.DataFrame:
+    """The last `n_bars` rows of each symbol: enough for its indicators' warm-up."""
+    rank = pl.int_range(pl.len()).reverse().over("symbol")
+    return PRICES.check(prices.filter(rank < n_bars))
+
+
+def _with_sessions(
+    bars: pl.DataFrame, timeframe: Timeframe, calendars: Mapping[str, TradingCalendar]
+) -> pl.DataFrame:
+    # One look-up a calendar, not one a symbol: symbols of one market share their instants.
+    tickers = bars["symbol"].unique()
+    for ticker in tickers:
+        if ticker not in calendars:
+            raise NotFound.among("symbol with a calendar", ticker, calendars)
+    named = {ticker: calendars[ticker].name for ticker in tickers}
+    used = {calendar.name: calendar for calendar in calendars.values()}
+    names = pl.col("symbol").replace_strict(named, return_dtype=pl.String)
+    keyed = bars.with_columns(names.alias("calendar"))
+    tables = [
+        _session_table(part["ts"].unique(), timeframe, used[str(name)])
+        for (name,), part in keyed.group_by("calendar")
+    ]
+    return keyed.join(pl.concat(tables), on=["calendar", "ts"], how="inner", maintain_order="left")
+
+
+def _session_table(ts: pl.Series, timeframe: Timeframe, calendar: TradingCalendar) -> pl.DataFrame:
+    # A finer bar belongs to the session in progress, or to the next one; a daily bar to its date.
+    opens = ts.dt.replace_time_zone(None).to_numpy()
+    if timeframe.is_daily:
+        session = calendar.session_index(opens)
+    else:
+        session = np.searchsorted(calendar.closes, opens, side="right")
+    table = pl.DataFrame(
+        {
+            "ts": ts,
+            "session": pl.Series(session, dtype=pl.Int64),
+            "close_at": pl.Series(calendar.close_at(opens, timeframe)).dt.replace_time_zone("UTC"),
+        }
+    )
+    return table.filter(pl.col("session") >= 0).with_columns(calendar=pl.lit(calendar.name))

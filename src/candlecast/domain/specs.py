@@ -1,0 +1,196 @@
+"""Frozen descriptions of features, labels, splits, models, experiments; spec.id is their hash."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import tomllib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from types import UnionType
+from typing import Any, Self, Union, get_args, get_origin, get_type_hints
+
+from candlecast.domain.market import Horizon, Timeframe
+from candlecast.errors import InvalidSpec, NotFound
+
+Parameter = int | float | str | bool
+
+
+def content_hash(value: object) -> str:
+    """First 16 hex digits of the SHA-256 of `value` as canonical JSON; 1 and 1.0 are the same."""
+    text = json.dumps(_canonical(value), sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class Spec:
+    """A frozen description; two that say the same have the same `id`."""
+
+    @property
+    def id(self) -> str:
+        """Content hash of all fields."""
+        return content_hash(asdict(self))
+
+    @classmethod
+    def from_mapping(cls, values: Mapping[str, Any]) -> Self:
+        """Built from plain values as TOML gives them; InvalidSpec or NotFound names the culprit."""
+        hints = get_type_hints(cls)
+        for name in values:
+            if name not in hints:
+                raise NotFound.among(f"setting of {cls.__name__}", name, hints)
+        return cls(
+            **{name: _build(f"{cls.__name__}.{name}", hints[name], values[name]) for name in values}
+        )
+
+
+@dataclass(frozen=True)
+class FeatureSpec(Spec):
+    """Which features, in which order; empty means the standard set (all scale-free ones)."""
+
+    names: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class LabelSpec(Spec):
+    """What is forecast, and where Bullish and Bearish begin.
+
+    `threshold` is ``fixed:0.02`` (simple returns beyond ±2 %) or ``scaled`` (the symbol's own
+    terciles, known at as_of).
+    """
+
+    kind: str = "forward_return"
+    horizons: tuple[str, ...] = ("1D", "1W", "1M")
+    threshold: str = "scaled"
+
+    def __post_init__(self) -> None:
+        if not self.horizons:
+            raise InvalidSpec("name at least one horizon, e.g. 1D")
+        canonical = tuple(dict.fromkeys(Horizon.parse(text).name for text in self.horizons))
+        object.__setattr__(self, "horizons", canonical)
+        self.fixed_threshold()
+
+    def fixed_threshold(self) -> float | None:
+        """The simple return of a ``fixed:`` threshold, None for ``scaled``."""
+        if self.threshold == "scaled":
+            return None
+        kind, _, number = self.threshold.partition(":")
+        try:
+            value = float(number)
+        except ValueError:
+            value = -1.0
+        if kind != "fixed" or not 0 < value < 1:
+            raise InvalidSpec(f"threshold {self.threshold!r}: use scaled or fixed:0.02")
+        return value
+
+
+@dataclass(frozen=True)
+class SplitSpec(Spec):
+    """Walk-forward: `n_splits` test spans one after the other, each trained on all before it.
+
+    `test_size` is the length of a test span in distinct as_of instants (None: the history is
+    cut into n_splits + 1 equal parts). `embargo_days` are calendar days kept free between the
+    end of training labels and the test span.
+    """
+
+    n_splits: int = 5
+    test_size: int | None = None
+    embargo_days: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.n_splits < 1 or (self.test_size is not None and self.test_size < 1):
+            raise InvalidSpec("n_splits and test_size are at least 1")
+        if self.embargo_days < 0:
+            raise InvalidSpec("embargo_days is not negative")
+
+
+@dataclass(frozen=True)
+class ModelSpec(Spec):
+    """A model of the catalogue with its parameters; `calibration_share` of the training rows,
+    the latest, calibrate it (0: not calibrated).
+    """
+
+    kind: str = "lightgbm"
+    parameters: Mapping[str, Parameter] = field(default_factory=dict)
+    calibration_share: float = 0.25
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.calibration_share < 1:
+            raise InvalidSpec("calibration_share lies in [0, 1)")
+        for name, value in self.parameters.items():
+            if isinstance(value, float) and not math.isfinite(value):
+                raise InvalidSpec(f"parameter {name} is {value}; give a finite number")
+
+
+@dataclass(frozen=True)
+class ExperimentSpec(Spec):
+    """All that decides what a training run yields, given the bars."""
+
+    timeframe: str = "1d"
+    symbols: tuple[str, ...] = ()
+    seed: int = 7
+    min_bars: int = 500
+    features: FeatureSpec = FeatureSpec()
+    labels: LabelSpec = LabelSpec()
+    splits: SplitSpec = SplitSpec()
+    model: ModelSpec = field(default_factory=ModelSpec)
+
+    def __post_init__(self) -> None:
+        Timeframe.parse(self.timeframe)
+        if self.min_bars < 1:
+            raise InvalidSpec("min_bars is at least 1")
+
+    @classmethod
+    def from_toml(cls, path: Path) -> ExperimentSpec:
+        """The experiment of a TOML file; InvalidSpec or NotFound names file and culprit."""
+        try:
+            return cls.from_mapping(tomllib.loads(path.read_text(encoding="utf-8")))
+        except NotFound as error:
+            raise NotFound(f"{path}: {error}") from error
+        except (OSError, ValueError, InvalidSpec) as error:
+            raise InvalidSpec(f"{path}: {error}") from error
+
+    def with_parameters(self, parameters: Mapping[str, Parameter]) -> ExperimentSpec:
+        """The same experiment with further model parameters."""
+        merged = {**self.model.parameters, **parameters}
+        return replace(self, model=replace(self.model, parameters=merged))
+
+
+def to_mapping(spec: Spec) -> dict[str, Any]:
+    """`spec` as plain values, ready for JSON; `from_mapping` reads it back."""
+    plain: dict[str, Any] = json.loads(json.dumps(asdict(spec)))
+    return plain
+
+
+def _build(name: str, hint: Any, value: Any) -> Any:
+    if isinstance(hint, type) and issubclass(hint, Spec):
+        if isinstance(value, Mapping):
+            return hint.from_mapping(value)
+    elif hint is float and type(value) is int:
+        return float(value)
+    elif get_origin(hint) is tuple and isinstance(value, list):
+        value = tuple(value)
+    if not _fits(hint, value):
+        wanted = getattr(hint, "__name__", hint) if get_origin(hint) is None else hint
+        raise InvalidSpec(f"{name} is {value!r}, which is no {wanted}")
+    return value
+
+
+def _fits(hint: Any, value: Any) -> bool:
+    origin, arguments = get_origin(hint), get_args(hint)
+    if origin is tuple:
+        return isinstance(value, tuple) and all(_fits(arguments[0], item) for item in value)
+    if origin is Mapping:
+        return isinstance(value, Mapping) and all(_fits(Parameter, v) for v in value.values())
+    if origin in {UnionType, Union}:
+        return any(_fits(argument, value) for argument in arguments)
+    return type(value) is hint
+
+
+def _canonical(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _canonical(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_canonical(item) for item in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value

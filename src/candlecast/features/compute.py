@@ -1,0 +1,140 @@
+"""Evaluate a feature set over history, or only for the newest bars.
+
+1. `_plan` resolves names: symbol features name columns of PRICES and `INPUTS`, universe
+   features name symbol features.
+2. The inputs, then the symbol features, are evaluated within each segment; what lies in the
+   warm-up or is no finite number becomes null.
+3. The universe features are evaluated across the symbols of each ts that were in time.
+
+A row's `as_of` is when all that it was made of was known: its own bar, any bar shortly before it
+that arrived late, and, with a universe feature, the bars of the symbols it is compared with. In
+time is a symbol known within a bar's length of the first one of that ts. Late ones are compared
+among themselves, so that one healed gap does not delay the whole market.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import polars as pl
+
+from candlecast.domain.catalog import FEATURES, Feature
+from candlecast.domain.frames import INSTANT, PRICES
+from candlecast.errors import InvalidSpec
+from candlecast.features.inputs import INPUTS
+
+SETTLING_BARS: Final = 300
+"""What `newest` reads beyond the warm-up: recursive averages forget their start within it."""
+
+_AGE: Final = "_age"  # the row's place in its segment
+_KNOWN: Final = "_known"  # when its own bars were known
+_MARKET: Final = "_market"  # a number for each ts, and one for its late symbols
+
+
+def standard_set() -> tuple[str, ...]:
+    """The names of all features that a model may see, sorted."""
+    return tuple(name for name in FEATURES.names() if FEATURES.get(name).is_scale_free)
+
+
+def compute(prices: pl.DataFrame, names: Sequence[str]) -> pl.DataFrame:
+    """FEATURES of every row of PRICES: the features `names`, in this order.
+
+    Warm-up is null; no value is NaN or infinite. NotFound names the close matches of a name.
+    """
+    plan = _Plan.of(names)
+    inputs = (INPUTS[name]().over("segment").alias(name) for name in plan.inputs)
+    age = pl.int_range(pl.len(), dtype=pl.Int32).over("segment").alias(_AGE)
+    frame = prices.with_columns(pl.col("segment").set_sorted())
+    frame = frame.with_columns(*inputs, age, _known(plan.window_bars))
+    frame = _evaluated(frame, plan.symbol, "segment")
+    as_of = pl.col(_KNOWN)
+    if plan.universe:
+        frame = _evaluated(frame.with_columns(_market()), plan.universe, _MARKET)
+        as_of = as_of.max().over(_MARKET)
+    return frame.select("symbol", "ts", as_of.alias("as_of"), *plan.names)
+
+
+def newest(prices: pl.DataFrame, names: Sequence[str]) -> pl.DataFrame:
+    """The last row of each symbol, as `compute` gives it, from no more bars than that takes."""
+    last = prices.group_by("symbol").agg(pl.col("ts").last())
+    windows = _windows(prices, last["ts"].unique(), _Plan.of(names).window_bars)
+    features = compute(windows, names)
+    return features.join(last, on=["symbol", "ts"], how="semi", maintain_order="left")
+
+
+@dataclass(frozen=True)
+class _Plan:
+    names: tuple[str, ...]
+    inputs: tuple[str, ...]
+    symbol: tuple[Feature, ...]
+    universe: tuple[Feature, ...]
+
+    @classmethod
+    def of(cls, names: Iterable[str]) -> _Plan:
+        """What has to be computed for `names`, with what they name in turn."""
+        wanted = {name: FEATURES.get(name) for name in names}
+        universe = {name: entry for name, entry in wanted.items() if entry.scope == "universe"}
+        symbol = {name: entry for name, entry in wanted.items() if name not in universe}
+        for entry in universe.values():
+            symbol |= {name: FEATURES.get(name) for name in _named_by(entry, FEATURES.names())}
+        inputs = {name for entry in symbol.values() for name in _named_by(entry, INPUTS)}
+        entries = (tuple(symbol.values()), tuple(universe.values()))
+        return cls(tuple(wanted), tuple(sorted(inputs)), *entries)
+
+    @property
+    def window_bars(self) -> int:
+        """How many bars a value depends on, its own included."""
+        warmups = (entry.warmup_bars for entry in (*self.symbol, *self.universe))
+        return 1 + SETTLING_BARS + max(warmups, default=0)
+
+
+def _named_by(entry: Feature, allowed: Iterable[str]) -> list[str]:
+    # The columns that the expression names, less those that every PRICES frame has.
+    named = set(entry.expression().meta.root_names()) - set(PRICES.columns)
+    if unknown := named - set(allowed):
+        raise InvalidSpec(f"feature {entry.name!r} names {sorted(unknown)}, which do not exist")
+    return sorted(named)
+
+
+def _evaluated(frame: pl.DataFrame, entries: Sequence[Feature], group: str) -> pl.DataFrame:
+    # In two steps, because a value that a condition names as well would be computed twice.
+    values = (entry.expression().cast(pl.Float64).over(group).alias(entry.name) for entry in entries)
+    usable = (
+        pl.when((pl.col(_AGE) >= entry.warmup_bars) & pl.col(entry.name).is_finite())
+        .then(entry.name)
+        .alias(entry.name)
+        for entry in entries
+    )
+    return frame.with_columns(values).with_columns(usable)
+
+
+def _known(window_bars: int) -> pl.Expr:
+    known = pl.col("known_at").to_physical().rolling_max(window_bars, min_samples=1)
+    return known.over("segment").cast(INSTANT).alias(_KNOWN)
+
+
+def _market() -> pl.Expr:
+    length = pl.col("close_at") - pl.col("ts")
+    is_late = pl.col(_KNOWN) > pl.col(_KNOWN).min().over("ts") + length
+    return (pl.col("ts").to_physical() + is_late.cast(pl.Int64)).alias(_MARKET)
+
+
+def _windows(prices: pl.DataFrame, targets: pl.Series, n_bars: int) -> pl.DataFrame:
+    # The bars within `n_bars` up to one of the `targets` (instants): usually every symbol's last
+    # ones. Where a symbol's newest bar is older, the others' bars of that time are needed to
+    # compare with, so a symbol can have several windows; each becomes a segment of its own.
+    # The search for the next target never leaves a symbol, for its last bar is one.
+    is_target = pl.col("ts").is_in(targets.implode())
+    following = pl.when(is_target).then(pl.col(_AGE)).backward_fill()
+    is_new = (pl.col("segment").diff() != 0) | (pl.col(_AGE).diff() != 1)
+    return (
+        prices.lazy()
+        .with_row_index(_AGE)
+        .with_columns(pl.col(_AGE).cast(pl.Int64))
+        .filter(following - pl.col(_AGE) < n_bars)
+        .with_columns(is_new.fill_null(True).cum_sum().cast(pl.Int64).alias("segment"))
+        .select(prices.columns)
+        .collect()
+    )

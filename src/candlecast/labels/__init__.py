@@ -1,0 +1,1 @@
+"""Pure functions from prices to what happened after each bar, and when it was known."""

@@ -1,0 +1,1 @@
+"""Models: fit(examples), predict(rows) -> quantiles. Pure, seeded, saved without code."""

@@ -1,0 +1,166 @@
+"""Gradient-boosted trees: location and scale by LightGBM, served by ONNX Runtime."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from candlecast.domain.catalog import MODELS
+from candlecast.domain.distribution import FloatArray
+from candlecast.errors import BadArtifact
+from candlecast.models.location_scale import Constant, LocationScale, Regressor
+
+if TYPE_CHECKING:
+    import lightgbm
+    import onnxruntime
+
+OPSET: Final = 15  # the newest that the LightGBM converter knows
+PARITY_ROWS: Final = 512
+PARITY_TOLERANCE: Final = 1e-4
+
+
+class Booster:
+    """A fitted LightGBM booster; `save` writes its text form and an ONNX twin that must agree."""
+
+    def __init__(self, booster: lightgbm.Booster, probe: FloatArray, n_jobs: int) -> None:
+        self._booster = booster
+        self._probe = probe
+        self._n_jobs = n_jobs
+
+    def predict(self, X: FloatArray) -> FloatArray:
+        """(n_rows,) predictions."""
+        return np.asarray(self._booster.predict(X, num_threads=self._n_jobs))
+
+    def save(self, folder: Path, name: str) -> dict[str, Any]:
+        """Write NAME.txt and NAME.onnx; BadArtifact when the two do not agree on training rows."""
+        self._booster.save_model(folder / f"{name}.txt")
+        (folder / f"{name}.onnx").write_bytes(self._as_onnx())
+        exported = OnnxRegressor(folder / f"{name}.onnx").predict(self._probe)
+        expected = self.predict(self._probe)
+        gap = float(np.max(np.abs(exported - expected) / (np.abs(expected) + 1e-3)))
+        if gap > PARITY_TOLERANCE:
+            raise BadArtifact(
+                f"the ONNX form of {name} is off by {gap:.2g} (allowed {PARITY_TOLERANCE}); "
+                "are all features scale-free?"
+            )
+        return {"onnx": f"{name}.onnx", "parity_gap": gap}
+
+    def _as_onnx(self) -> bytes:
+        from onnxmltools import convert_lightgbm
+        from onnxmltools.convert.common.data_types import FloatTensorType
+
+        shape = FloatTensorType([None, self._booster.num_feature()])
+        graph = convert_lightgbm(
+            self._booster, initial_types=[("X", shape)], target_opset=OPSET, zipmap=False
+        )
+        # The converter names the graph at random; the same model must give the same bytes.
+        graph.graph.name = "booster"
+        return bytes(graph.SerializeToString())
+
+
+class OnnxRegressor:
+    """The same trees from an ONNX file: no learner is imported to serve them."""
+
+    def __init__(self, path: Path) -> None:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = 1
+        options.log_severity_level = 3
+        self._content = path.read_bytes()
+        self._session: onnxruntime.InferenceSession = onnxruntime.InferenceSession(
+            self._content, options, providers=["CPUExecutionProvider"]
+        )
+        self._input = self._session.get_inputs()[0].name
+
+    def predict(self, X: FloatArray) -> FloatArray:
+        """(n_rows,) predictions, computed in float32."""
+        values = np.ascontiguousarray(X, dtype=np.float32)
+        return np.asarray(self._session.run(None, {self._input: values})[0][:, 0], dtype=float)
+
+    def save(self, folder: Path, name: str) -> dict[str, Any]:
+        """Write the file again as NAME.onnx."""
+        (folder / f"{name}.onnx").write_bytes(self._content)
+        return {"onnx": f"{name}.onnx"}
+
+
+@MODELS.register("lightgbm")
+class LightGbm(LocationScale):
+    """Trees for the location, and trees with a gamma objective for the scale.
+
+    Parameters
+    ----------
+    n_estimators, learning_rate, num_leaves, min_data_in_leaf, feature_fraction, lambda_l2,
+    max_bin : as in LightGBM; `min_data_in_leaf` is an upper bound (a fiftieth of the rows at
+    most, so that short histories can be learnt from).
+    n_jobs : int, threads; the result does not depend on it.
+    seed : int.
+
+    Notes
+    -----
+    Features (n_rows, n_features) float64; fitted on float32 values, which is what ONNX trees
+    compare with. See `LocationScale` for shapes and errors.
+
+    References
+    ----------
+    Ke et al. (2017), LightGBM, NeurIPS 30.
+    """
+
+    def __init__(
+        self,
+        *,
+        seed: int = 7,
+        n_estimators: int = 100,
+        learning_rate: float = 0.05,
+        num_leaves: int = 15,
+        min_data_in_leaf: int = 200,
+        feature_fraction: float = 0.7,
+        lambda_l2: float = 1.0,
+        max_bin: int = 63,
+        n_jobs: int = 2,
+    ) -> None:
+        super().__init__(seed=seed)
+        self._n_estimators = n_estimators
+        self._min_data_in_leaf = min_data_in_leaf
+        self._n_jobs = n_jobs
+        self._parameters: dict[str, Any] = {
+            "learning_rate": learning_rate,
+            "num_leaves": num_leaves,
+            "feature_fraction": feature_fraction,
+            "lambda_l2": lambda_l2,
+            "max_bin": max_bin,
+            "seed": seed,
+            "num_threads": n_jobs,
+            "deterministic": True,
+            "force_col_wise": True,
+            "verbosity": -1,
+        }
+
+    def fit_location(self, X: FloatArray, target: FloatArray, weight: FloatArray) -> Regressor:
+        """Least squares."""
+        return self._boosted(X, target, weight, "regression")
+
+    def fit_scale(self, X: FloatArray, distance: FloatArray, weight: FloatArray) -> Regressor:
+        """Gamma deviance."""
+        return self._boosted(X, distance, weight, "gamma")
+
+    def load_regressor(self, folder: Path, state: dict[str, Any]) -> Regressor:
+        """A constant, or the trees of an ONNX file."""
+        if "value" in state:
+            return Constant(state["value"])
+        return OnnxRegressor(folder / state["onnx"])
+
+    def _boosted(
+        self, X: FloatArray, target: FloatArray, weight: FloatArray, objective: str
+    ) -> Regressor:
+        import lightgbm
+
+        values = X.astype(np.float32)
+        leaf = max(5, min(self._min_data_in_leaf, len(X) // 50))
+        parameters = self._parameters | {"objective": objective, "min_data_in_leaf": leaf}
+        data = lightgbm.Dataset(values, label=target, weight=weight, params=parameters)
+        booster = lightgbm.train(parameters, data, self._n_estimators)
+        probe = values[:: max(1, len(values) // PARITY_ROWS)]
+        return Booster(booster, probe, self._n_jobs)

@@ -1,0 +1,84 @@
+"""A positive number from features: gamma regression with a logarithmic link."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Final, Self
+
+import numpy as np
+
+from candlecast.domain.distribution import FloatArray
+from candlecast.errors import FitFailed
+
+PENALTY: Final = 1e-3
+MAX_SCORE: Final = 6.0
+MAX_STEP: Final = 0.5
+MAX_ITERATIONS: Final = 50
+TOLERANCE: Final = 1e-8
+
+
+def standardiser(X: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Mean and standard deviation of each column; 1 where a column never varies."""
+    spread = X.std(axis=0)
+    return X.mean(axis=0), np.where(spread > 1e-12, spread, 1.0)
+
+
+class LogLinear:
+    """E[target] = exp(intercept + slopes · standardised features), by penalised quasi-likelihood.
+
+    The quasi-likelihood needs only that the standard deviation grows with the mean, as the
+    distances of returns do. Features are clipped at six standard deviations, so that a broken
+    bar cannot blow a forecast up.
+    """
+
+    def __init__(
+        self, centre: FloatArray, spread: FloatArray, intercept: float, slopes: FloatArray
+    ) -> None:
+        self.centre, self.spread = centre, spread
+        self.intercept, self.slopes = intercept, slopes
+
+    @classmethod
+    def fitted(cls, X: FloatArray, target: FloatArray, weight: FloatArray) -> Self:
+        """Newton's method with expected information, which is constant for this link."""
+        centre, spread = standardiser(X)
+        model = cls(centre, spread, 0.0, np.zeros(X.shape[1]))
+        Z = np.column_stack([np.ones(len(X)), model._scores(X)])
+        total = weight.sum()
+        penalty = np.full(Z.shape[1], PENALTY * total)
+        penalty[0] = 0.0
+        information = (Z * weight[:, None]).T @ Z + np.diag(penalty)
+        beta = np.zeros(Z.shape[1])
+        beta[0] = np.log(np.average(target, weights=weight))
+        for _ in range(MAX_ITERATIONS):
+            residual = np.minimum(target * np.exp(-Z @ beta), 1e6) - 1
+            step = np.linalg.solve(information, Z.T @ (weight * residual) - penalty * beta)
+            beta = beta + np.clip(step, -MAX_STEP, MAX_STEP)
+            if np.abs(step).max() < TOLERANCE:
+                break
+        if not np.isfinite(beta).all():
+            raise FitFailed("the scale regression diverged; look for extreme feature values")
+        model.intercept, model.slopes = float(beta[0]), beta[1:]
+        return model
+
+    @classmethod
+    def from_state(cls, state: dict[str, Any]) -> Self:
+        """The regressor that `save` described."""
+        arrays = (np.array(state[key]) for key in ("centre", "spread", "slopes"))
+        centre, spread, slopes = arrays
+        return cls(centre, spread, state["intercept"], slopes)
+
+    def predict(self, X: FloatArray) -> FloatArray:
+        """(n_rows,) expected target, > 0."""
+        return np.asarray(np.exp(self.intercept + self._scores(X) @ self.slopes))
+
+    def save(self, folder: Path, name: str) -> dict[str, Any]:
+        """Its coefficients."""
+        return {
+            "centre": self.centre.tolist(),
+            "spread": self.spread.tolist(),
+            "intercept": self.intercept,
+            "slopes": self.slopes.tolist(),
+        }
+
+    def _scores(self, X: FloatArray) -> FloatArray:
+        return np.clip((X - self.centre) / self.spread, -MAX_SCORE, MAX_SCORE)

@@ -1,0 +1,263 @@
+"""Bars to the rows a model sees: features, scale, climatology and, for training, outcomes.
+
+1. Read each bar's first version, known by `as_of`, and adjust it (`read_market`).
+2. Compute features, the volatility scale and labels, all causal.
+3. Keep the rows a model can use; a symbol with too little history is left out and named.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from candlecast.domain import volatility
+from candlecast.domain.catalog import LABELS
+from candlecast.domain.climatology import climatology
+from candlecast.domain.distribution import N_LEVELS, FloatArray
+from candlecast.domain.examples import Examples, Rows
+from candlecast.domain.market import Horizon, Timeframe, TradingCalendar, trading_calendar
+from candlecast.domain.prices import make_prices, newest_segment_bars
+from candlecast.domain.specs import ExperimentSpec, content_hash, to_mapping
+from candlecast.errors import InvalidSpec, NotEnoughHistory, NotFound
+from candlecast.features.compute import compute, newest, standard_set
+from candlecast.store.bars import read_symbols
+from candlecast.store.stores import Stores
+
+SCALE_BARS = volatility.LONG_RUN_BARS + 300  # after so many bars an EWMA has forgotten its start
+
+
+@dataclass(frozen=True, eq=False)
+class Market:
+    """Adjusted prices of a universe as known at `as_of`, with each ticker's calendar."""
+
+    timeframe: Timeframe
+    as_of: datetime
+    prices: pl.DataFrame
+    calendars: dict[str, TradingCalendar]
+
+    @property
+    def tickers(self) -> tuple[str, ...]:
+        """All symbols of the universe that have bars."""
+        return tuple(self.prices["symbol"].unique().sort())
+
+    def sha256(self) -> str:
+        """Hash of all prices: the same data give the same hash, on every machine."""
+        digest = hashlib.sha256(",".join(self.tickers).encode())
+        codes = self.prices["symbol"].rle_id().to_numpy()
+        digest.update(np.ascontiguousarray(codes).tobytes())
+        for name in self.prices.columns[1:]:
+            values = self.prices[name].to_physical().to_numpy()
+            digest.update(np.ascontiguousarray(values).tobytes())
+        return digest.hexdigest()
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """Rows for a model, and beside each row what a forecast of it needs.
+
+    `keys` has one row for each of `rows`: symbol, ts, as_of, last_close (as the source gave it).
+    `end_at` is (n_rows, n_horizons). `shortfalls` names the symbols with too little history.
+    """
+
+    rows: Rows
+    keys: pl.DataFrame
+    end_at: NDArray[np.datetime64]
+    shortfalls: dict[str, str]
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingSet(Dataset):
+    """Examples, and the ids under which they can be built again."""
+
+    examples: Examples
+    market: Market
+    spec: ExperimentSpec
+    sha256: str
+
+    @property
+    def set_id(self) -> str:
+        """Content hash of spec, as_of and prices."""
+        return training_set_id(self.spec, self.market, self.sha256)
+
+
+def training_set_id(spec: ExperimentSpec, market: Market, sha256: str) -> str:
+    """What decides a training set: the spec, the as_of and the data."""
+    return content_hash([to_mapping(spec), market.as_of.isoformat(), sha256])
+
+
+def read_market(
+    stores: Stores,
+    timeframe: Timeframe,
+    symbols: tuple[str, ...],
+    as_of: datetime | None,
+    *,
+    is_newest: bool = False,
+) -> Market:
+    """The universe `symbols` (all when empty) known at `as_of` (by default all there is).
+
+    Training reads each bar's first version, as it was known at its own time; with `is_newest`
+    bars come in the version known at `as_of`. The default is the newest bar's known_at, or the clock's now if that is earlier, so that it
+    depends on the data alone.
+    """
+    known = {symbol.ticker: symbol for symbol in read_symbols(stores.database)}
+    for ticker in symbols:
+        if ticker not in known:
+            raise NotFound.among("symbol", ticker, known)
+    now = stores.clock.now()
+    bars = stores.mirror.read(
+        timeframe,
+        symbols=list(symbols) or None,
+        as_of=min(as_of, now) if as_of else now,
+        is_first_version=not is_newest,
+    )
+    if bars.is_empty():
+        raise NotEnoughHistory(
+            f"no {timeframe} bars are known at {(as_of or now):%Y-%m-%d %H:%M}; "
+            "run `candlecast ingest` first, or choose a later --as-of"
+        )
+    calendars = {
+        ticker: trading_calendar(known[ticker].calendar) for ticker in bars["symbol"].unique()
+    }
+    newest_at: datetime = bars["known_at"].max()  # type: ignore[assignment]
+    prices = make_prices(bars, timeframe, calendars)
+    return Market(timeframe, as_of or min(newest_at, now), prices, calendars)
+
+
+def make_training_set(spec: ExperimentSpec, market: Market) -> TrainingSet:
+    """Every row of the universe whose features and past are complete, with its outcomes."""
+    counts = dict(market.prices.group_by("symbol").len().sort("symbol").iter_rows())
+    shortfalls = _shortfalls(counts, spec.min_bars)
+    names = spec.features.names or standard_set()
+    features = compute(market.prices, names)
+    scales = market.prices.select("symbol", "ts", scale=volatility.scale().over("segment"))
+    is_usable = pl.all_horizontal(pl.col(*names, "scale").is_not_null())
+    kept = (
+        _beside(features, scales, market.prices)
+        .filter(is_usable & ~pl.col("symbol").is_in(list(shortfalls)))
+        .sort("as_of", "symbol")
+    )
+    rows, outcomes, end_at, keys = _assemble(kept, names, spec, market)
+    has_past = ~np.isnan(rows.climatology).any(axis=(1, 2))
+    if not has_past.any():
+        raise NotEnoughHistory(
+            f"no symbol has {spec.min_bars} bars with complete features; "
+            + "; ".join(f"{s}: {why}" for s, why in list(shortfalls.items())[:5])
+        )
+    examples = Examples(**vars(rows), y=outcomes, end_at=end_at, weight=np.ones(len(rows)))
+    examples = examples.take(has_past)
+    keys = keys.filter(pl.Series(has_past))
+    return TrainingSet(
+        examples.without_outcomes(), keys, examples.end_at, shortfalls,
+        examples=examples, market=market, spec=spec, sha256=market.sha256(),
+    )  # fmt: skip
+
+
+def newest_dataset(
+    spec: ExperimentSpec, market: Market, symbols: tuple[str, ...] = ()
+) -> tuple[Dataset, pl.DataFrame]:
+    """One row a symbol, its newest bar's, and the FEATURES they were made of.
+
+    A symbol too young for some features is given NaN there and a shortfall; one without a
+    volatility or a past is left out, with its shortfall.
+    """
+    names = spec.features.names or standard_set()
+    features = newest(market.prices, names)
+    recent = newest_segment_bars(market.prices, SCALE_BARS)
+    scales = recent.select("symbol", "ts", scale=volatility.scale().over("segment"))
+    wanted = list(symbols or market.tickers)
+    kept = _beside(features, scales, market.prices).filter(pl.col("symbol").is_in(wanted))
+    counts = dict(market.prices.group_by("symbol").len().sort("symbol").iter_rows())
+    shortfalls = _shortfalls({s: n for s, n in counts.items() if s in wanted}, spec.min_bars)
+    rows, _, end_at, keys = _assemble(kept, names, spec, market)
+    is_ready = ~np.isnan(rows.climatology).any(axis=(1, 2)) & ~np.isnan(rows.scale)
+    for ticker in keys.filter(pl.Series(~is_ready))["symbol"]:
+        shortfalls[ticker] = (
+            f"{counts[ticker]} bars are too few for a forecast; it needs about "
+            f"{volatility.SCALE_WARMUP_BARS + 100} and {spec.min_bars} to train on"
+        )
+    dataset = Dataset(
+        rows.take(is_ready), keys.filter(pl.Series(is_ready)), end_at[is_ready], shortfalls
+    )
+    return dataset, features.join(dataset.keys.select("symbol"), on="symbol", how="semi")
+
+
+def _shortfalls(counts: dict[str, int], min_bars: int) -> dict[str, str]:
+    return {
+        ticker: f"{n} of {min_bars} bars; it is not trained on, and its own past is short"
+        for ticker, n in counts.items()
+        if n < min_bars
+    }
+
+
+def _beside(features: pl.DataFrame, scales: pl.DataFrame, prices: pl.DataFrame) -> pl.DataFrame:
+    raw_close = (pl.col("close") / pl.col("factor")).alias("last_close")
+    key = ["symbol", "ts"]
+    return features.join(scales, on=key, how="left").join(
+        prices.select(*key, raw_close, "close_at"), on=key, how="left"
+    )
+
+
+def _assemble(
+    kept: pl.DataFrame, names: tuple[str, ...], spec: ExperimentSpec, market: Market
+) -> tuple[Rows, FloatArray, NDArray[np.datetime64], pl.DataFrame]:
+    horizons = spec.labels.horizons
+    tickers = market.tickers
+    labels = LABELS.get(spec.labels.kind)(
+        market.prices, timeframe=market.timeframe, horizons=horizons, calendars=market.calendars
+    )
+    shape = (len(kept), len(horizons))
+    outcomes, past = np.full(shape, np.nan), np.full((*shape, N_LEVELS), np.nan)
+    end_at, n_bars = np.full(shape, np.datetime64("NaT"), "M8[us]"), np.ones(shape, dtype=np.int64)
+    for column, horizon in enumerate(horizons):
+        own = labels.filter(pl.col("horizon") == horizon)
+        matched = kept.select("symbol", "ts", "as_of", horizon=pl.lit(horizon)).join(
+            own, on=["symbol", "ts", "horizon"], how="left", maintain_order="left"
+        )
+        outcomes[:, column] = matched["value"].to_numpy()
+        end_at[:, column] = instants(matched["end_at"])
+        n_bars[:, column] = matched["horizon_bars"].to_numpy()
+        past[:, column] = climatology(own, matched.select("symbol", "horizon", "as_of"))
+    rows = Rows(
+        X=kept.select(names).to_numpy().astype(float),
+        symbol=_codes(kept["symbol"], tickers),
+        as_of=instants(kept["as_of"]),
+        scale=kept["scale"].to_numpy(),
+        climatology=past,
+        feature_names=names,
+        tickers=tickers,
+        horizons=horizons,
+        horizon_bars=one_length(n_bars, horizons),
+    )
+    return rows, outcomes, end_at, kept.select("symbol", "ts", "as_of", "last_close", "close_at")
+
+
+def one_length(n_bars: NDArray[np.int64], horizons: tuple[str, ...]) -> NDArray[np.int64]:
+    """(n_horizons,): the bars of each horizon, which must be the same for all symbols."""
+    lengths = n_bars.max(axis=0) if len(n_bars) else np.ones(len(horizons), dtype=np.int64)
+    if len(n_bars) and (n_bars != lengths).any():
+        raise InvalidSpec(
+            "these symbols trade on calendars that give a horizon different lengths; "
+            "train stocks and always-open markets apart (--symbols)"
+        )
+    return lengths
+
+
+def instants(series: pl.Series) -> NDArray[np.datetime64]:
+    """A UTC series as datetime64[us]."""
+    return series.dt.replace_time_zone(None).to_numpy().astype("datetime64[us]")
+
+
+def _codes(symbols: pl.Series, tickers: tuple[str, ...]) -> NDArray[Any]:
+    codes = {ticker: code for code, ticker in enumerate(tickers)}
+    return symbols.replace_strict(codes, return_dtype=pl.Int32).to_numpy()
+
+
+def horizon_objects(spec: ExperimentSpec) -> tuple[Horizon, ...]:
+    """The horizons of `spec`."""
+    return tuple(Horizon.parse(name) for name in spec.labels.horizons)

@@ -1,0 +1,162 @@
+"""Newest bars to stored forecasts: features, champion, ledger, current rows."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+import numpy as np
+import orjson
+import polars as pl
+
+from candlecast.domain import distribution as dist
+from candlecast.domain.distribution import FloatArray
+from candlecast.domain.frames import FORECASTS, QUANTILES
+from candlecast.domain.market import Timeframe
+from candlecast.domain.specs import ExperimentSpec, LabelSpec
+from candlecast.errors import NotFound
+from candlecast.models.conformal import load_model
+from candlecast.pipelines.answer import make_answers
+from candlecast.pipelines.dataset import Dataset, newest_dataset, read_market
+from candlecast.store import ledger
+from candlecast.store.bars import read_extent
+from candlecast.store.features import write_features
+from candlecast.store.registry import ModelVersion
+from candlecast.store.stores import Stores
+
+TERCILES: Final = (1 / 3, 2 / 3)
+
+
+@dataclass(frozen=True, eq=False)
+class ForecastRun:
+    """What one run yielded: `forecasts` (FORECASTS and what is derived) and what was left out.
+
+    `origin` is ``live``, or ``simulated`` where later bars are already stored; `is_in_sample`
+    says that the model was trained on data later than `as_of`.
+    """
+
+    forecasts: pl.DataFrame
+    model_version: str
+    origin: str
+    as_of: datetime
+    is_in_sample: bool
+    n_new: int
+    shortfalls: dict[str, str]
+
+
+def forecast(
+    stores: Stores,
+    *,
+    timeframe: str = "1d",
+    version: str | None = None,
+    symbols: tuple[str, ...] = (),
+    as_of: datetime | None = None,
+) -> ForecastRun:
+    """Forecast `symbols` (by default all that the model knows) from what was known at `as_of`.
+
+    New rows enter the ledger; rows that stand there stay as they are. A live forecast also
+    becomes the current one of its symbol and horizon.
+    """
+    model_version = chosen_model(stores, Timeframe.parse(timeframe), version)
+    spec = ExperimentSpec.from_mapping(orjson.loads(model_version.spec))
+    universe = tuple(sorted({*spec.symbols, *symbols}))
+    market = read_market(stores, Timeframe.parse(spec.timeframe), universe, as_of, is_newest=True)
+    dataset, features = newest_dataset(spec, market, symbols)
+    model = load_model(stores.registry.fetch(model_version.version), model_version.artifact_sha256)
+    quantiles = dist.as_stored(model.predict(dataset.rows))
+    forecasts = make_forecasts(dataset, quantiles, spec.labels)
+    forecasts = forecasts.join(_fingerprints(features), on="symbol", how="left")
+    origin = _origin(stores, market.timeframe, universe, market.as_of)
+    batch = ledger.Batch(
+        timeframe=market.timeframe,
+        origin=origin,
+        model_version=model_version.version,
+        run_id=None,
+        created_at=stores.clock.now(),
+        threshold_rule=spec.labels.threshold,
+    )
+    n_new = ledger.append(stores.database, forecasts, batch)
+    if origin == "live":
+        write_features(stores.database, market.timeframe, features, model_version.training_set_id)
+        answers = make_answers(dataset, quantiles, forecasts, batch, market.calendars)
+        ledger.write_current(stores.database, answers)
+    return ForecastRun(
+        forecasts, model_version.version, origin, market.as_of,
+        is_in_sample=market.as_of < model_version.training_until,
+        n_new=n_new, shortfalls=dataset.shortfalls,
+    )  # fmt: skip
+
+
+def chosen_model(stores: Stores, timeframe: Timeframe, version: str | None) -> ModelVersion:
+    """The model called `version`, or the champion; NotFound says how to get one."""
+    if version is not None:
+        return stores.registry.get(version)
+    champion = stores.registry.champion(timeframe)
+    if champion is None:
+        raise NotFound(f"there is no {timeframe} model yet; run `candlecast train` first")
+    return champion
+
+
+def thresholds(climatology: FloatArray, labels: LabelSpec) -> tuple[FloatArray, FloatArray]:
+    """Where Bearish ends and Bullish begins, as log returns (n_rows, n_horizons)."""
+    fixed = labels.fixed_threshold()
+    if fixed is not None:
+        shape = climatology.shape[:-1]
+        return np.full(shape, np.log1p(-fixed)), np.full(shape, np.log1p(fixed))
+    terciles = dist.quantile(climatology, TERCILES)
+    return terciles[..., 0], terciles[..., 1]
+
+
+def make_forecasts(dataset: Dataset, quantiles: FloatArray, labels: LabelSpec) -> pl.DataFrame:
+    """FORECASTS of (n_rows, n_horizons, 17) quantiles, with all that the ledger derives."""
+    rows = dataset.rows
+    n_horizons = len(rows.horizons)
+    lower, upper = (t.reshape(-1) for t in thresholds(rows.climatology, labels))
+    flat = quantiles.reshape(-1, dist.N_LEVELS)
+    names, confidence = dist.label(dist.class_probabilities(flat, lower, upper))
+    keys = dataset.keys[np.repeat(np.arange(len(rows)), n_horizons)]
+    frame = keys.select("symbol", "as_of", "ts", "last_close").with_columns(
+        pl.Series("horizon", np.tile(np.array(rows.horizons), len(rows))),
+        pl.Series("horizon_bars", np.tile(rows.horizon_bars, len(rows))),
+        pl.Series("end_at", dataset.end_at.reshape(-1)).dt.replace_time_zone("UTC"),
+        pl.Series("lower", lower),
+        pl.Series("upper", upper),
+        *(pl.Series(name, flat[:, level]) for level, name in enumerate(QUANTILES)),
+        pl.Series("yhat", dist.mean(flat)),
+        pl.Series("yhat_std", dist.std(flat)),
+        pl.Series("prob_up", dist.prob_up(flat)),
+        pl.Series("label", names),
+        pl.Series("confidence", confidence),
+        pl.lit(None, dtype=pl.Int64).alias("fold"),
+    )
+    return FORECASTS.conform(frame)
+
+
+def _origin(
+    stores: Stores, timeframe: Timeframe, universe: tuple[str, ...], as_of: datetime
+) -> ledger.Origin:
+    extent = read_extent(stores.database, timeframe)
+    if universe:
+        extent = extent.filter(pl.col("symbol").is_in(universe))
+    newest_at: datetime = extent["last_known_at"].max()  # type: ignore[assignment]
+    return "simulated" if newest_at > as_of else "live"
+
+
+def _fingerprints(features: pl.DataFrame) -> pl.DataFrame:
+    # The values that the model saw, and their hash: what a later recomputation is held against.
+    def text() -> Iterator[tuple[str, str]]:
+        for row in features.drop("ts", "as_of").iter_rows(named=True):
+            yield row.pop("symbol"), orjson.dumps(row, option=orjson.OPT_SORT_KEYS).decode()
+
+    pairs = list(text())
+    return pl.DataFrame(
+        {
+            "symbol": [symbol for symbol, _ in pairs],
+            "features": [values for _, values in pairs],
+            "feature_hash": [hashlib.sha256(v.encode()).hexdigest()[:16] for _, v in pairs],
+        },
+        schema={"symbol": pl.String, "features": pl.String, "feature_hash": pl.String},
+    )

@@ -1,0 +1,123 @@
+"""Fit a model on all that is known, prove it by walk-forward, register it."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orjson
+
+from candlecast.domain.market import Timeframe
+from candlecast.domain.specs import ExperimentSpec, to_mapping
+from candlecast.models.conformal import make_model, save_model
+from candlecast.pipelines.dataset import (
+    Market,
+    TrainingSet,
+    make_training_set,
+    read_market,
+    training_set_id,
+)
+from candlecast.pipelines.evaluate import evaluate_training_set
+from candlecast.pipelines.progress import Progress, silent
+from candlecast.store.features import TrainingManifest, write_training_set
+from candlecast.store.registry import ModelVersion
+from candlecast.store.stores import Stores
+
+
+@dataclass(frozen=True)
+class TrainRun:
+    """The version that now serves, whether it is new, and the symbols that were too short."""
+
+    version: ModelVersion
+    is_new: bool
+    shortfalls: dict[str, str]
+
+
+def train(
+    stores: Stores,
+    spec: ExperimentSpec,
+    *,
+    as_of: datetime | None = None,
+    progress: Progress = silent,
+) -> TrainRun:
+    """Train on what was known at `as_of`, evaluate, register and make it the champion.
+
+    The same spec on the same data is the same version and is not trained twice.
+    """
+    timeframe = Timeframe.parse(spec.timeframe)
+    market = read_market(stores, timeframe, spec.symbols, as_of)
+    spec = replace(spec, symbols=market.tickers)
+    name = version_name(spec, market)
+    known = {version.version: version for version in stores.registry.list()}
+    if name in known:
+        stores.registry.activate(name)
+        return TrainRun(replace(known[name], is_active=True), False, {})
+    progress("features and labels", 0, 1)
+    training = make_training_set(spec, market)
+    progress("features and labels", 1, 1)
+    metrics = evaluate_training_set(stores, training, progress)
+    progress("final model", 0, 1)
+    with tempfile.TemporaryDirectory() as folder:
+        version = _fitted(stores, training, name, metrics, Path(folder))
+        write_training_set(stores.database, _manifest(training, version))
+        stores.registry.add(version, Path(folder))
+    stores.registry.activate(name)
+    progress("final model", 1, 1)
+    return TrainRun(replace(version, is_active=True), True, training.shortfalls)
+
+
+def version_name(spec: ExperimentSpec, market: Market) -> str:
+    """Kind, date and content hash: what a version is called."""
+    set_id = training_set_id(spec, market, market.sha256())
+    return f"{spec.model.kind}-{market.as_of:%Y%m%d}-{set_id[:8]}"
+
+
+def _fitted(
+    stores: Stores, training: TrainingSet, name: str, metrics: dict[str, Any], folder: Path
+) -> ModelVersion:
+    spec, market = training.spec, training.market
+    until = np.datetime64(market.as_of.replace(tzinfo=None), "us")
+    examples = training.examples.known_by(until)
+    model = make_model(spec.model, spec.seed).fit(examples)
+    details = {
+        "version": name,
+        "feature_names": list(examples.feature_names),
+        "horizons": list(examples.horizons),
+        "training_set_id": training.set_id,
+    }
+    sha256 = save_model(model, spec.model, folder, details)
+    return ModelVersion(
+        version=name,
+        kind=spec.model.kind,
+        timeframe=market.timeframe,
+        horizons=spec.labels.horizons,
+        spec=orjson.dumps(to_mapping(spec), option=orjson.OPT_SORT_KEYS).decode(),
+        metrics=orjson.dumps(metrics, option=orjson.OPT_SORT_KEYS).decode(),
+        artifact_sha256=sha256,
+        training_from=_utc(examples.as_of[0]),
+        training_until=market.as_of,
+        training_set_id=training.set_id,
+        stage="champion",
+        is_active=False,
+        created_at=stores.clock.now(),
+    )
+
+
+def _manifest(training: TrainingSet, version: ModelVersion) -> TrainingManifest:
+    return TrainingManifest(
+        set_id=training.set_id,
+        spec=version.spec,
+        as_of=training.market.as_of,
+        n_rows=len(training.examples),
+        sha256=training.sha256,
+        created_at=version.created_at,
+    )
+
+
+def _utc(instant: np.datetime64) -> datetime:
+    moment: datetime = instant.astype("datetime64[us]").item()
+    return moment.replace(tzinfo=UTC)

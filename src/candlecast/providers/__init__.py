@@ -1,0 +1,1 @@
+"""What knows the outside world; returns bars, and the rows it refused."""

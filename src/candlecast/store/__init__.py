@@ -1,0 +1,1 @@
+"""Knows SQL; takes and returns frames; SQLite or Postgres."""

@@ -1,0 +1,1 @@
+"""Out-of-sample forecasts, and whether their skill is more than luck."""

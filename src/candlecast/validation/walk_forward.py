@@ -1,0 +1,89 @@
+"""Fit and predict over splits, out-of-sample forecasts for every row."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from candlecast.domain.catalog import Model
+from candlecast.domain.distribution import N_LEVELS, FloatArray, check_quantiles
+from candlecast.domain.examples import Examples, Rows
+from candlecast.domain.specs import SplitSpec
+from candlecast.errors import LeakageError, ModelError, NotEnoughHistory
+from candlecast.validation.splits import Split, walk_forward_splits
+
+
+@dataclass(frozen=True, eq=False)
+class Fold:
+    """The out-of-sample forecasts of one test span.
+
+    `rows` (n_rows,) positions in the examples, every row of the span; `quantiles`
+    (n_rows, n_horizons, 17); `train_until` the instant whose knowledge trained the model.
+    """
+
+    number: int
+    train_until: np.datetime64
+    rows: NDArray[np.intp]
+    quantiles: FloatArray
+
+
+def walk_forward(
+    fit: Callable[[Examples], Model],
+    examples: Examples,
+    spec: SplitSpec,
+    on_fold: Callable[[int, int], None] | None = None,
+) -> list[Fold]:
+    """The folds of a walk-forward run; `fit` makes a fresh model of each span's training examples.
+
+    Rows are forecast whether or not their outcome is known, and the model sees no outcome of
+    theirs. `on_fold(done, total)` hears of progress. Raises NotEnoughHistory when a span has
+    nothing to train on, BadFrame or ModelError when a model does not return quantiles.
+    """
+    splits = walk_forward_splits(examples.as_of, spec)
+    folds = []
+    for done, split in enumerate(splits, 1):
+        model = fit(_training(examples, split))
+        rows = split.test_rows(examples.as_of)
+        quantiles = _forecast(model, examples.take(rows).without_outcomes())
+        folds.append(Fold(split.number, split.train_until, rows, quantiles))
+        if on_fold is not None:
+            on_fold(done, len(splits))
+    return folds
+
+
+def check_known(examples: Examples, instant: np.datetime64) -> Examples:
+    """`examples` unchanged; LeakageError when one is stamped or has an outcome after `instant`."""
+    is_used = ~np.isnan(examples.y)
+    is_late = (examples.as_of > instant) | (is_used & ~(examples.end_at <= instant)).any(axis=1)
+    if is_late.any():
+        row = int(np.argmax(is_late))
+        raise LeakageError(
+            f"{int(is_late.sum())} training examples reach past {instant}, the first is of "
+            f"{examples.tickers[examples.symbol[row]]} as of {examples.as_of[row]} with outcomes "
+            f"at {examples.end_at[row].tolist()}; use Examples.known_by"
+        )
+    return examples
+
+
+def _training(examples: Examples, split: Split) -> Examples:
+    training = examples.known_by(split.train_until)
+    if not len(training):
+        raise NotEnoughHistory(
+            f"no outcome was known by {split.train_until}, so split {split.number} (from "
+            f"{split.start}) has nothing to train on; use fewer splits, shorter horizons or "
+            f"more history"
+        )
+    return check_known(training, split.train_until)
+
+
+def _forecast(model: Model, rows: Rows) -> FloatArray:
+    quantiles = check_quantiles(model.predict(rows))
+    expected = (len(rows), len(rows.horizons), N_LEVELS)
+    if quantiles.shape != expected:
+        raise ModelError(
+            f"{type(model).__name__}.predict returned shape {quantiles.shape}, not {expected}"
+        )
+    return quantiles
