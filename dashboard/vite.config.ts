@@ -7,7 +7,7 @@ export default defineConfig({
   build: {
     outDir: "../src/candlecast/api/static",
     emptyOutDir: true,
-    target: "es2022",
+    target: ["chrome125", "firefox128", "safari17.5"], // each knows light-dark() and toSorted()
     chunkSizeWarningLimit: 800,
   },
   server: {

@@ -31,4 +31,4 @@ cd dashboard
 if [ ! -e node_modules/.package-lock.json ] || [ package-lock.json -nt node_modules/.package-lock.json ]; then
     npm ci --no-audit --no-fund --loglevel=error
 fi
-npm run --silent build
+npm run --silent build -- --logLevel warn

@@ -7,6 +7,7 @@ import { queryClient } from "./data/queries";
 import "./styles/theme.css";
 import "./styles/layout.css";
 import "./styles/parts.css";
+import "./styles/figures.css";
 
 const root = document.getElementById("root");
 if (root) {

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from markets import make_examples
 
 from candlecast.domain.catalog import MODELS
 from candlecast.domain.distribution import check_quantiles
 from candlecast.domain.specs import ModelSpec
 from candlecast.models.conformal import Calibrated, load_model, make_model, save_model
+from markets import make_examples
 
 SMALL = {"lightgbm": {"n_estimators": 10}}
 every_model = pytest.mark.parametrize("kind", MODELS.names())
@@ -106,9 +106,7 @@ def test_fitting_again_forgets_the_first_fit(kind: str) -> None:
 
 
 @every_model
-def test_what_is_saved_comes_back(
-    kind: str, fitted: dict[str, Calibrated], tmp_path: Path
-) -> None:
+def test_what_is_saved_comes_back(kind: str, fitted: dict[str, Calibrated], tmp_path: Path) -> None:
     rows = make_examples(seed=12).without_outcomes()
     sha256 = save_model(fitted[kind], spec_of(kind), tmp_path)
     loaded = load_model(tmp_path, sha256)

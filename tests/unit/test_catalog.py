@@ -14,9 +14,12 @@ def package(tmp_path, monkeypatch):
     """A package `plugins` whose modules register when they are imported."""
     folder = tmp_path / "plugins"
     folder.mkdir()
-    (folder / "__init__.py").write_text("from candlecast.domain.catalog import Catalog\nC = Catalog('colour', 'plugins')\n")
+    (folder / "__init__.py").write_text(
+        "from candlecast.domain.catalog import Catalog\nC = Catalog('colour', 'plugins')\n"
+    )
     (folder / "warm.py").write_text(
-        "from plugins import C\n\n@C.register('red')\ndef red():\n    '''The colour of blood.\n\n    More.\n    '''\n"
+        "from plugins import C\n\n@C.register('red')\ndef red():\n"
+        "    '''The colour of blood.\n\n    More.\n    '''\n"
     )
     (folder / "cold.py").write_text("from plugins import C\nC.register('blue')(1)\n")
     monkeypatch.syspath_prepend(tmp_path)

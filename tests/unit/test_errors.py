@@ -7,7 +7,11 @@ import pytest
 from candlecast import errors
 from candlecast.errors import CandlecastError, LeakageError, NotFound, RateLimited, RetryableError
 
-ALL = [kind for _, kind in inspect.getmembers(errors, inspect.isclass) if kind.__module__ == errors.__name__]
+ALL = [
+    kind
+    for _, kind in inspect.getmembers(errors, inspect.isclass)
+    if kind.__module__ == errors.__name__
+]
 
 
 @pytest.mark.parametrize("kind", ALL, ids=lambda kind: kind.__name__)

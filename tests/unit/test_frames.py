@@ -81,7 +81,7 @@ def test_a_missing_column_is_named(bars):
 
 
 def test_what_cannot_be_cast_is_refused_with_the_column(bars):
-    with pytest.raises(BadFrame, match="BARS: .*'close'"):
+    with pytest.raises(BadFrame, match=r"BARS: .*'close'"):
         BARS.conform(bars.with_columns(close=pl.lit("ten")))
 
 

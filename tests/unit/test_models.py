@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from markets import make_examples
 
 from candlecast import metrics
 from candlecast.domain import distribution as dist
@@ -16,6 +15,7 @@ from candlecast.errors import BadArtifact, FitFailed, NotEnoughHistory, NotFitte
 from candlecast.models.conformal import Calibrated, load_model, make_model, save_model
 from candlecast.models.log_linear import LogLinear
 from candlecast.models.volatility import Ewma
+from markets import make_examples
 
 
 def test_calibration_repairs_a_model_whose_bands_are_half_as_wide_as_they_should_be() -> None:
@@ -65,8 +65,9 @@ def test_a_location_that_is_really_there_is_found() -> None:
 
 
 def test_har_beats_ewma_where_the_daily_component_tells_more() -> None:
-    past, future = make_examples(seed=5, volatility_signal=0.6), make_examples(
-        seed=6, volatility_signal=0.6
+    past, future = (
+        make_examples(seed=5, volatility_signal=0.6),
+        make_examples(seed=6, volatility_signal=0.6),
     )
     scores = {}
     for kind in ("ewma", "har"):

@@ -35,7 +35,14 @@ def test_an_action_never_contradicts_the_expected_return(p, mean):
     chosen = signals.actions(p, mean)
     assert (mean[chosen == "buy"] > 0).all()
     assert (mean[chosen == "sell"] < 0).all()
-    assert (p[chosen == "buy", 2] > p[chosen == "buy", 0]).all()
+
+
+@given(probabilities(5), hnp.arrays(float, 5, elements=finite))
+def test_an_action_never_contradicts_the_label(p, mean):
+    labels, _ = dist.label(p)
+    chosen = signals.actions(p, mean)
+    assert (labels[chosen == "buy"] == "Bullish").all()
+    assert (labels[chosen == "sell"] == "Bearish").all()
 
 
 @given(probabilities(4), hnp.arrays(float, 4, elements=finite), st.floats(0, 0.4))

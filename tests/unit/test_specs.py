@@ -22,7 +22,9 @@ from candlecast.errors import InvalidSpec, NotFound
 
 parameters = st.dictionaries(
     st.sampled_from(["a", "b", "rate", "n_estimators"]),
-    st.one_of(st.integers(-9, 9), st.floats(-9, 9), st.booleans(), st.sampled_from(["", "l2", "é"])),
+    st.one_of(
+        st.integers(-9, 9), st.floats(-9, 9), st.booleans(), st.sampled_from(["", "l2", "é"])
+    ),
     max_size=4,
 )
 experiments = st.builds(
@@ -55,7 +57,9 @@ def test_a_spec_survives_json_with_its_id(spec):
 @given(experiments, experiments)
 def test_two_specs_are_equal_exactly_when_their_ids_are(one, other):
     # True equals 1 in Python, so they are told apart by their JSON.
-    same = json.dumps(to_mapping(one), sort_keys=True) == json.dumps(to_mapping(other), sort_keys=True)
+    same = json.dumps(to_mapping(one), sort_keys=True) == json.dumps(
+        to_mapping(other), sort_keys=True
+    )
     if same:
         assert one.id == other.id
     if one.id == other.id:
@@ -64,15 +68,15 @@ def test_two_specs_are_equal_exactly_when_their_ids_are(one, other):
 
 def test_the_id_is_the_same_in_every_process():
     program = "from candlecast.domain.specs import ExperimentSpec as E; print(E(seed=3).id)"
-    ids = {
-        subprocess.run(
-            [sys.executable, "-c", program], env={"PYTHONHASHSEED": seed, "PYTHONPATH": ":".join(sys.path)},
-            capture_output=True, text=True, check=True,
-        ).stdout.strip()
-        for seed in ("1", "2")
-    }  # fmt: skip
-    assert ids == {ExperimentSpec(seed=3).id}
-    assert ExperimentSpec(seed=4).id not in ids
+
+    def run(hash_seed):
+        environment = {"PYTHONHASHSEED": hash_seed, "PYTHONPATH": ":".join(sys.path)}
+        command = [sys.executable, "-c", program]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+        return done.stdout.strip()
+
+    assert {run("1"), run("2")} == {ExperimentSpec(seed=3).id}
+    assert ExperimentSpec(seed=4).id != ExperimentSpec(seed=3).id
 
 
 def test_the_order_of_parameters_and_the_kind_of_number_do_not_change_the_id():
@@ -110,7 +114,9 @@ def test_horizons_are_canonical_and_named_once():
     assert LabelSpec(horizons=("1d", "1D", "5D")).horizons == ("1D", "5d")
 
 
-@pytest.mark.parametrize(("text", "value"), [("scaled", None), ("fixed:0.02", 0.02), ("fixed:1e-3", 0.001)])
+@pytest.mark.parametrize(
+    ("text", "value"), [("scaled", None), ("fixed:0.02", 0.02), ("fixed:1e-3", 0.001)]
+)
 def test_a_threshold_is_scaled_or_a_number(text, value):
     assert LabelSpec(threshold=text).fixed_threshold() == value
 
@@ -137,8 +143,14 @@ def test_further_parameters_win_over_those_of_the_experiment():
         (lambda: ModelSpec(parameters={"rate": float("nan")}), "rate is nan; give a finite"),
         (lambda: ExperimentSpec(min_bars=0), "at least 1"),
         (lambda: ExperimentSpec.from_mapping({"splits": 3}), "splits is 3, which is no SplitSpec"),
-        (lambda: SplitSpec.from_mapping({"n_splits": "five"}), "n_splits is 'five', which is no int"),
-        (lambda: SplitSpec.from_mapping({"test_size": 1.5}), r"test_size is 1.5, which is no int \| None"),
+        (
+            lambda: SplitSpec.from_mapping({"n_splits": "five"}),
+            "n_splits is 'five', which is no int",
+        ),
+        (
+            lambda: SplitSpec.from_mapping({"test_size": 1.5}),
+            r"test_size is 1.5, which is no int \| None",
+        ),
         (lambda: ExperimentSpec.from_mapping({"seed": True}), "seed is True, which is no int"),
         (lambda: LabelSpec.from_mapping({"horizons": "1D"}), "horizons is '1D', which is no tuple"),
         (lambda: ModelSpec.from_mapping({"parameters": {"a": [1]}}), "parameters is"),
@@ -183,10 +195,10 @@ def test_an_experiment_is_read_from_toml(tmp_path):
 def test_a_bad_file_is_named_with_the_culprit(tmp_path, content, error, message):
     path = tmp_path / "spec.toml"
     path.write_bytes(content)
-    with pytest.raises(error, match=f"spec.toml: .*{message}"):
+    with pytest.raises(error, match=rf"spec\.toml: .*{message}"):
         ExperimentSpec.from_toml(path)
 
 
 def test_a_missing_file_is_named(tmp_path):
-    with pytest.raises(InvalidSpec, match="absent.toml"):
+    with pytest.raises(InvalidSpec, match=r"absent\.toml"):
         ExperimentSpec.from_toml(tmp_path / "absent.toml")

@@ -140,7 +140,8 @@ export interface components {
          * @description Scores of settled forecasts against climatology: the symbol's own past returns.
          *
          *     `coverage` maps the promised share of a band to the observed one. A skill of 0.05 is a score
-         *     5 % better than the reference; a number that cannot be computed is null.
+         *     5 % better than the reference; the CRPS is twice the pinball loss averaged over 99 levels, so
+         *     its skill is the pinball skill. A number that cannot be computed is null.
          */
         Card: {
             /** Brier Skill Vs Climatology */
@@ -171,8 +172,6 @@ export interface components {
             n: number;
             /** N Dates */
             n_dates: number;
-            /** Pinball Skill Vs Climatology */
-            pinball_skill_vs_climatology: number | null;
             tests: components["schemas"]["SkillTests"];
             /**
              * Verdict
@@ -506,8 +505,6 @@ export interface components {
             n: number;
             /** N Dates */
             n_dates: number;
-            /** Pinball Skill Vs Climatology */
-            pinball_skill_vs_climatology: number | null;
             tests: components["schemas"]["SkillTests"];
             /**
              * Verdict

@@ -104,16 +104,23 @@ export const SPANS: readonly Span[] = ["forecast", "6M", "1Y", "5Y"];
 
 const SESSIONS: Record<Exclude<Span, "forecast">, number> = { "6M": 126, "1Y": 252, "5Y": 1260 };
 
-/** Which logical bars to show: enough history to judge the fan, and room to its right. */
+const LEAST_BAR_PX = 5;
+
+/**
+ * Which logical bars to show in `widthPx`: enough history to judge the fan, and room to its right.
+ * Where there is little width there is less history, so that the fan stays readable.
+ */
 export function visibleSpan(
   span: Span,
   nBars: number,
   nSteps: number,
+  widthPx: number,
 ): { from: number; to: number } {
-  const history = span === "forecast" ? 22 + 5 * nSteps : SESSIONS[span];
-  const last = nBars - 1 + nSteps;
-  const shown = Math.min(history, nBars) + nSteps;
-  return { from: nBars - Math.min(history, nBars), to: last + Math.max(1, shown * 0.04) };
+  const room = Math.max(10, Math.floor(widthPx / LEAST_BAR_PX) - nSteps);
+  const wanted = span === "forecast" ? Math.min(22 + 5 * nSteps, room) : SESSIONS[span];
+  const history = Math.min(wanted, nBars);
+  const margin = Math.max(1, (history + nSteps) * 0.04);
+  return { from: nBars - history, to: nBars - 1 + nSteps + margin };
 }
 
 /** What the fan says at one time, or at its end where none is given. */

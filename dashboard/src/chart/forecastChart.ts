@@ -50,6 +50,16 @@ export function createForecastChart(
   let colors: Palette | null = null;
   let nSteps = 0;
 
+  let wanted: Span | null = null;
+
+  // A range that is set before the chart knows its width is lost, so it waits for the width.
+  const applySpan = () => {
+    const width = chart.timeScale().width();
+    if (wanted === null || width === 0) return;
+    chart.timeScale().setVisibleLogicalRange(visibleSpan(wanted, shown.length, nSteps, width));
+    wanted = null;
+  };
+  chart.timeScale().subscribeSizeChange(applySpan);
   chart.subscribeCrosshairMove(({ time }) => onHover(typeof time === "number" ? time : null));
 
   const paintVolume = () => {
@@ -104,7 +114,8 @@ export function createForecastChart(
       paintVolume();
     },
     show(span) {
-      chart.timeScale().setVisibleLogicalRange(visibleSpan(span, shown.length, nSteps));
+      wanted = span;
+      applySpan();
     },
     destroy() {
       chart.remove();

@@ -2,7 +2,6 @@
 
 export interface Palette {
   surface: string;
-  text: string;
   muted: string;
   line: string;
   up: string;
@@ -13,12 +12,17 @@ export interface Palette {
   fanBands: readonly string[];
 }
 
-export function readPalette(element: Element): Palette {
-  const style = getComputedStyle(element);
-  const color = (name: string) => style.getPropertyValue(`--${name}`).trim();
-  return {
+/** The palette as it holds inside `element` now; a canvas understands no CSS variables. */
+export function readPalette(element: HTMLElement): Palette {
+  const probe = document.createElement("i");
+  probe.hidden = true;
+  element.append(probe);
+  const color = (name: string) => {
+    probe.style.color = `var(--${name})`;
+    return getComputedStyle(probe).color;
+  };
+  const palette: Palette = {
     surface: color("surface"),
-    text: color("text"),
     muted: color("muted"),
     line: color("grid"),
     up: color("up"),
@@ -28,4 +32,6 @@ export function readPalette(element: Element): Palette {
     fan: color("fan"),
     fanBands: [color("fan-95"), color("fan-80"), color("fan-50")],
   };
+  probe.remove();
+  return palette;
 }

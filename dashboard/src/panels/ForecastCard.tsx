@@ -106,7 +106,7 @@ function Figures({ forecast, currency }: { forecast: HorizonForecast; currency: 
       <Figure name="Expected shortfall, 95%">
         {formatSigned(-forecast.expected_shortfall_95)}
       </Figure>
-      <Figure name="Simple rule">
+      <Figure name="Action by rule">
         <span className="action">{action}</span>
         {action !== "hold" && <span className="muted"> {share} of capital</span>}
       </Figure>
@@ -150,21 +150,15 @@ function Threshold({ forecast, isScaled }: { forecast: HorizonForecast; isScaled
 function Origin({ forecast }: { forecast: HorizonForecast }) {
   return (
     <dl className="origin">
-      <Figure name="Data up to">
-        {formatInstant(forecast.as_of)} <State forecast={forecast} />
+      <Figure name="Data up to">{formatInstant(forecast.as_of)}</Figure>
+      <Figure name="Age">
+        {formatAge(forecast.age_seconds)}{" "}
+        <span className={`state ${forecast.state}`}>{forecast.state}</span>
       </Figure>
       <Figure name="Made at">{formatInstant(forecast.run_at)}</Figure>
       <Figure name="Model">
         <code>{forecast.model_version}</code>
       </Figure>
     </dl>
-  );
-}
-
-function State({ forecast }: { forecast: HorizonForecast }) {
-  return (
-    <span className={`state ${forecast.state}`} title={formatAge(forecast.age_seconds)}>
-      {forecast.state}
-    </span>
   );
 }

@@ -123,10 +123,15 @@ function Skill({ card }: { card: Card }) {
     <div>
       <h3>Skill against climatology</h3>
       <p className="muted small">Climatology: the symbol’s own past returns as the forecast.</p>
-      <Score name="CRPS skill" value={formatSigned(skill)} interval={skillEnds} format={formatSigned}>
+      <Score
+        name="Pinball skill (CRPS)"
+        value={formatSigned(skill)}
+        interval={skillEnds}
+        format={formatSigned}
+      >
         <Interval value={skill} interval={skillEnds} from={low} to={high} reference={0} />
       </Score>
-      <Score name="Pinball skill" value={formatSigned(card.pinball_skill_vs_climatology)} />
+      <Score name="Brier skill of P(up)" value={formatSigned(card.brier_skill_vs_climatology)} />
       <Score
         name="Direction right"
         value={formatPercent(card.hit_rate, 1)}
@@ -141,6 +146,10 @@ function Skill({ card }: { card: Card }) {
           reference={0.5}
         />
       </Score>
+      <p className="muted small">
+        A rising market lifts “direction right” above 50% without any skill, so the direction is
+        tested on P(up) against climatology’s.
+      </p>
     </div>
   );
 }

@@ -10,8 +10,8 @@ from pydantic import AfterValidator
 
 from candlecast.domain.market import Symbol, Timeframe
 from candlecast.errors import NotFound
-from candlecast.store.bars import read_symbols
 from candlecast.store.stores import Stores
+from candlecast.store.symbols import read_symbols
 
 MAX_NAME: Final = 32
 MAX_SYMBOLS: Final = 200

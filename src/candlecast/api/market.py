@@ -11,7 +11,8 @@ from fastapi import APIRouter, Response
 from candlecast.api.dependencies import StoresDep, TimeframeDep
 from candlecast.api.responses import ApiModel, as_json, iso
 from candlecast.domain.market import Symbol
-from candlecast.store.bars import read_extent, read_symbols
+from candlecast.store.bars import read_extent
+from candlecast.store.symbols import read_symbols
 
 router = APIRouter(tags=["market"])
 

@@ -21,8 +21,8 @@ from candlecast.api.responses import DISCLAIMER, ApiModel, as_json, iso
 from candlecast.domain.market import Horizon, Symbol, Timeframe, trading_calendar
 from candlecast.errors import NotFound
 from candlecast.store import ledger
-from candlecast.store.bars import read_symbols
 from candlecast.store.stores import Stores
+from candlecast.store.symbols import read_symbols
 
 LabelName = Literal["Bearish", "Neutral", "Bullish"]
 Probability = Annotated[float, Field(ge=0, le=1)]
@@ -161,7 +161,7 @@ def current_forecasts(
 
 def _length(row: Mapping[str, Any], symbol: Symbol) -> int:
     calendar = trading_calendar(symbol.calendar)
-    return Horizon.parse(row["horizon"]).bars(Timeframe(row["timeframe"]), calendar)
+    return Horizon.parse(row["horizon"]).bars(Timeframe.parse(row["timeframe"]), calendar)
 
 
 def _forecast(row: Mapping[str, Any], symbol: Symbol, now: datetime) -> dict[str, Any]:
@@ -173,7 +173,7 @@ def _forecast(row: Mapping[str, Any], symbol: Symbol, now: datetime) -> dict[str
         **details,
         "symbol": row["symbol"],
         "horizon": row["horizon"],
-        "timeframe": Timeframe(row["timeframe"]).name,
+        "timeframe": row["timeframe"],
         "label": row["label"],
         "confidence": row["confidence"],
         "as_of": iso(row["as_of"]),

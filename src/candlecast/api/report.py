@@ -45,7 +45,8 @@ class Card(ApiModel):
     """Scores of settled forecasts against climatology: the symbol's own past returns.
 
     `coverage` maps the promised share of a band to the observed one. A skill of 0.05 is a score
-    5 % better than the reference; a number that cannot be computed is null.
+    5 % better than the reference; the CRPS is twice the pinball loss averaged over 99 levels, so
+    its skill is the pinball skill. A number that cannot be computed is null.
     """
 
     n: int
@@ -55,7 +56,6 @@ class Card(ApiModel):
     crps_climatology: float | None
     crps_skill_vs_climatology: float | None
     crps_skill_interval: Interval | None
-    pinball_skill_vs_climatology: float | None
     hit_rate: float | None
     hit_rate_interval: Interval | None
     brier_skill_vs_climatology: float | None

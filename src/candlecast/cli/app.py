@@ -11,7 +11,6 @@ import logging
 import sys
 from typing import Annotated, Final
 
-import click
 import structlog
 import typer
 
@@ -50,22 +49,18 @@ def main() -> None:
     """Run the command line; an error is one clear line, never a traceback without --debug."""
     is_debug = "--debug" in sys.argv
     try:
-        code = app(standalone_mode=False)
+        app()
     except CandlecastError as error:
         if is_debug:
             raise
         typer.secho(f"error: {error}", fg="red", err=True)
-        code = 2 if isinstance(error, InvalidSpec | NotFound) else 1
-    except click.ClickException as error:
-        error.show()
-        code = error.exit_code
-    except (click.Abort, KeyboardInterrupt):
+        sys.exit(2 if isinstance(error, InvalidSpec | NotFound) else 1)
+    except KeyboardInterrupt:
         typer.secho("stopped; what was finished is kept", err=True)
-        code = 130
+        sys.exit(130)
     except Exception as error:
         if is_debug:
             raise
         kind = type(error).__name__
         typer.secho(f"error: {kind}: {error} (--debug shows where)", fg="red", err=True)
-        code = 1
-    sys.exit(code or 0)
+        sys.exit(1)

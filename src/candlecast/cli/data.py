@@ -86,7 +86,7 @@ def ingest(  # noqa: PLR0913 - one argument an option
         "skip_bad_rows": is_skipping or None,
         **assignments(parameters),
     }
-    source = _provider(provider, offered)
+    source = _provider(provider, offered, {"calendar": calendar})
     asset_class = "crypto" if trading_calendar(calendar).name == "24/7" else "equity"
     with opened() as stores:
         run = run_ingest(
@@ -150,10 +150,12 @@ def _span(symbols: str, start: str, end: str) -> Span:
     return Span(tickers(symbols), instant(start), instant(end, is_end=True))
 
 
-def _provider(name: str, offered: dict[str, Any]) -> Provider:
+def _provider(name: str, offered: dict[str, Any], defaults: dict[str, Any]) -> Provider:
+    # `offered` is what the user said, `defaults` what a provider may take or leave.
     factory = PROVIDERS.get(name)
     known = inspect.signature(factory).parameters
     given = {key: value for key, value in offered.items() if value is not None}
+    given = {key: value for key, value in defaults.items() if key in known} | given
     for key in given:
         if key not in known:
             raise NotFound.among(f"parameter of {name}", key, known)

@@ -124,7 +124,9 @@ def evaluate(  # noqa: PLR0913 - one argument an option
 
 
 def forecast(
-    version: Annotated[str, typer.Option("--model", help="A version; by default the champion.")] = "",
+    version: Annotated[
+        str, typer.Option("--model", help="A version; by default the champion.")
+    ] = "",
     symbols: Symbols = "",
     as_of: AsOf = "",
     timeframe: TimeframeName = "1d",

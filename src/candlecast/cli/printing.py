@@ -78,10 +78,7 @@ def echo_forecasts(forecasts: pl.DataFrame) -> None:
             row["label"],
             f"{row['confidence']:.0%}",
             f"{row['prob_up']:.1%}",
-            *(
-                f"{row['last_close'] * exp(row[name]):.2f}"
-                for name in ("q100", "q500", "q900")
-            ),
+            *(f"{row['last_close'] * exp(row[name]):.2f}" for name in ("q100", "q500", "q900")),
         ]
         for row in forecasts.iter_rows(named=True)
     ]
@@ -118,7 +115,3 @@ def _card(name: str, card: Mapping[str, Any]) -> list[str]:
         "" if interval is None else f"{interval[0]:.1%} to {interval[1]:.1%}",
         card["verdict"],
     ]
-
-
-
-

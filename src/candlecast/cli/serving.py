@@ -48,7 +48,8 @@ def demo(
         echo_report(run.report)
         echo_forecasts(run.forecasts)
         warn(run.shortfalls, "forecast, but with little history of their own:")
-        typer.echo(f"{run.model_version}; the clock stands at {run.stores.clock.now():%Y-%m-%d %H:%M} UTC")
+        now = run.stores.clock.now()
+        typer.echo(f"{run.model_version} serves; the demo's clock stands at {now:%Y-%m-%d %H:%M}")
         if is_serving:
             _serve(run.stores, host, port)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, date, datetime, time
@@ -52,7 +52,7 @@ def opened(clock: Clock | None = None) -> Iterator[Stores]:
     try:
         yield stores
     finally:
-        stores.database.close()
+        stores.close()
 
 
 def tickers(text: str) -> tuple[str, ...]:
@@ -85,7 +85,7 @@ def assignments(pairs: list[str] | None) -> dict[str, Parameter]:
     return found
 
 
-def experiment(spec_file: Path | None, overrides: dict[str, Any]) -> ExperimentSpec:
+def experiment(spec_file: Path | None, overrides: Mapping[str, Any]) -> ExperimentSpec:
     """The experiment of a file, or the default one, with the options that were given.
 
     `overrides` map ``section.field`` (or ``field``) to a value; None leaves the file's.
@@ -102,9 +102,10 @@ def experiment(spec_file: Path | None, overrides: dict[str, Any]) -> ExperimentS
         if value is None or value == ():
             continue
         section, _, name = path.rpartition(".")
-        inner = getattr(spec, section) if section else spec
-        changed = replace(inner, **{name: value})
-        spec = replace(spec, **{section: changed}) if section else changed
+        change: dict[str, Any] = {name: value}
+        if section:
+            change = {section: replace(getattr(spec, section), **change)}
+        spec = replace(spec, **change)
     return spec
 
 

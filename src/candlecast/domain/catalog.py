@@ -72,15 +72,19 @@ class Catalog(Generic[T]):
         self._is_complete = True
 
 
-class Model(Protocol):
+class Forecaster(Protocol):
+    """Answers rows with distributions."""
+
+    def predict(self, rows: Rows) -> FloatArray:
+        """(n_rows, n_horizons, 17) quantiles of the log return; never crossing."""
+        ...
+
+
+class Model(Forecaster, Protocol):
     """Turns examples into distributions; constructed with keyword parameters and a seed."""
 
     def fit(self, examples: Examples) -> Self:
         """Learn from the past; returns itself."""
-        ...
-
-    def predict(self, rows: Rows) -> FloatArray:
-        """(n_rows, n_horizons, 17) quantiles of the log return; never crossing."""
         ...
 
     def save(self, folder: Path) -> None:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
-from typing import Any, Self
+from typing import Any, Final, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from candlecast.domain.distribution import FloatArray
 from candlecast.errors import NotFound
+
+CORRELATION: Final = 0.3
+"""Assumed between the outcomes of two symbols on one date: typical of stocks of one market."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,6 +93,20 @@ class Examples(Rows):
     def without_outcomes(self) -> Rows:
         """The same rows with all that a model may not know when it is asked left out."""
         return Rows(**{f.name: getattr(self, f.name) for f in fields(Rows)})
+
+    def n_effective(self, horizon: int) -> float:
+        """How many independent outcomes the known ones of a horizon (its position) are worth.
+
+        Outcomes that overlap in time count once between them, and those of one date are
+        correlated across symbols (`CORRELATION`), so that a second hundred symbols adds little.
+        """
+        known = ~np.isnan(self.y[:, horizon])
+        n_dates = len(np.unique(self.as_of[known]))
+        if n_dates == 0:
+            return 0.0
+        n_together = known.sum() / n_dates
+        n_per_date = n_together / (1 + (n_together - 1) * CORRELATION)
+        return float(n_dates * n_per_date / self.horizon_bars[horizon])
 
     def targets(self) -> FloatArray:
         """(n_rows, n_horizons): `y` in units of the symbol's own forecast volatility."""

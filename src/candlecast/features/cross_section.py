@@ -12,7 +12,8 @@ from candlecast.domain.catalog import feature
 
 
 def _rank(name: str) -> pl.Expr:
-    value = pl.col(name)
+    # Rounded, so that symbols that move alike share a rank and rounding does not decide.
+    value = pl.col(name).round(6)
     return (value.rank() - 0.5) / value.count() - 0.5
 
 
@@ -70,7 +71,7 @@ def market_dispersion_1() -> pl.Expr:
 
     Returns
     -------
-    Expr : in [0, 15]; 0 for a symbol alone; null where no symbol has one.
+    Expr : in [0, 10]; 0 for a symbol alone; null where no symbol has one.
 
     References
     ----------

@@ -75,6 +75,38 @@ def har_66() -> pl.Expr:
     return _har(66)
 
 
+@feature("har_252", warmup_bars=126)
+def har_252() -> pl.Expr:
+    """Volatility of up to 252 bars over the symbol's forecast volatility, as a logarithm.
+
+    Returns
+    -------
+    Expr : in [-3, 3]; null where the volatility is.
+
+    References
+    ----------
+    Corsi (2009), Journal of Financial Econometrics 7(2), eq. 6, continued to a year.
+    """
+    return _har(252)
+
+
+@feature("quarter_ago_63", warmup_bars=66)
+def quarter_ago_63() -> pl.Expr:
+    """Volatility of the wildest of the bars 60 to 65 bars ago over the forecast, as a logarithm.
+
+    Stocks report every quarter, and on such days they move.
+
+    Returns
+    -------
+    Expr : in [-3, 3]; null where the volatility is.
+
+    References
+    ----------
+    Patell and Wolfson (1981), Journal of Accounting Research 19(2).
+    """
+    return volatility_ratio(pl.col("bar_variance").shift(60).rolling_max(6, min_samples=1))
+
+
 @feature("ewma_ratio", warmup_bars=60)
 def ewma_ratio() -> pl.Expr:
     """EWMA volatility of the close-to-close returns over the forecast volatility, as a logarithm.
@@ -88,6 +120,40 @@ def ewma_ratio() -> pl.Expr:
     RiskMetrics Technical Document (1996), section 5.2.
     """
     return volatility_ratio(volatility.ewma_variance())
+
+
+@feature("absolute_ewma_ratio", warmup_bars=60)
+def absolute_ewma_ratio() -> pl.Expr:
+    """EWMA of the absolute returns over the forecast volatility, as a logarithm.
+
+    Near -0.23 for normal returns, lower where few large moves make the volatility.
+
+    Returns
+    -------
+    Expr : in [-3, 3]; null where the volatility is.
+
+    References
+    ----------
+    Ding, Granger and Engle (1993), Journal of Empirical Finance 1(1).
+    """
+    size = pl.col("log_return").abs()
+    mean = size.ewm_mean(alpha=1 - volatility.EWMA_DECAY, ignore_nulls=True, min_samples=20)
+    return volatility_ratio(mean**2)
+
+
+@feature("volatility_level", warmup_bars=60)
+def volatility_level() -> pl.Expr:
+    """Logarithm of the symbol's forecast volatility per bar: high levels fall, low ones rise.
+
+    Returns
+    -------
+    Expr : in [-14, 3], e.g. -4.6 for 1 % a bar; null where the volatility is.
+
+    References
+    ----------
+    Mean reversion of log volatility: Taylor (1986), Modelling Financial Time Series.
+    """
+    return pl.col("scale").log()
 
 
 @feature("parkinson_ratio_10", warmup_bars=60)

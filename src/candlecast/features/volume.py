@@ -32,19 +32,6 @@ def volume_z_63() -> pl.Expr:
     return pl.when(deviation > 1e-3).then(z.clip(-5.0, 5.0)).otherwise(0.0)
 
 
-@feature("volume_ratio_5", warmup_bars=63)
-def volume_ratio_5() -> pl.Expr:
-    """Average volume of 5 bars over that of 63 bars, as a logarithm.
-
-    Returns
-    -------
-    Expr : in [-3, 3]; 0 where nothing is traded.
-    """
-    volume = pl.col("volume")
-    short, long = (volume.rolling_mean(n, min_samples=1).clip(lower_bound=0.0) for n in (5, 63))
-    return where_traded(log_ratio(short, long), 63)
-
-
 @feature("obv_change_21", warmup_bars=60)
 def obv_change_21() -> pl.Expr:
     """Change of the on-balance volume over 21 bars, as a share of the volume traded in them.

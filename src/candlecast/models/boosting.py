@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -95,7 +96,7 @@ class LightGbm(LocationScale):
     n_estimators, learning_rate, num_leaves, min_data_in_leaf, feature_fraction, lambda_l2,
     max_bin : as in LightGBM; `min_data_in_leaf` is an upper bound (a fiftieth of the rows at
     most, so that short histories can be learnt from).
-    n_jobs : int, threads; the result does not depend on it.
+    n_jobs : int, threads, 0 for all we may use; the result does not depend on it.
     seed : int.
 
     Notes
@@ -108,7 +109,7 @@ class LightGbm(LocationScale):
     Ke et al. (2017), LightGBM, NeurIPS 30.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - one argument a parameter of the model
         self,
         *,
         seed: int = 7,
@@ -119,12 +120,12 @@ class LightGbm(LocationScale):
         feature_fraction: float = 0.7,
         lambda_l2: float = 1.0,
         max_bin: int = 63,
-        n_jobs: int = 2,
+        n_jobs: int = 0,
     ) -> None:
         super().__init__(seed=seed)
         self._n_estimators = n_estimators
         self._min_data_in_leaf = min_data_in_leaf
-        self._n_jobs = n_jobs
+        self._n_jobs = n_jobs or os.cpu_count() or 1
         self._parameters: dict[str, Any] = {
             "learning_rate": learning_rate,
             "num_leaves": num_leaves,
@@ -132,7 +133,7 @@ class LightGbm(LocationScale):
             "lambda_l2": lambda_l2,
             "max_bin": max_bin,
             "seed": seed,
-            "num_threads": n_jobs,
+            "num_threads": self._n_jobs,
             "deterministic": True,
             "force_col_wise": True,
             "verbosity": -1,

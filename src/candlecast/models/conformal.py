@@ -14,7 +14,14 @@ from typing import Any, Final, Self
 import numpy as np
 
 from candlecast.domain.catalog import MODELS, Model
-from candlecast.domain.distribution import LEVELS, SCORES, FloatArray, at_scores, score_of, uncrossed
+from candlecast.domain.distribution import (
+    LEVELS,
+    SCORES,
+    FloatArray,
+    at_scores,
+    score_of,
+    uncrossed,
+)
 from candlecast.domain.examples import Examples, Rows
 from candlecast.domain.specs import ModelSpec
 from candlecast.errors import NotEnoughHistory, NotFitted
@@ -22,6 +29,8 @@ from candlecast.models.artifact import make_base_model, open_sealed, read_json, 
 
 MAX_SCORE: Final = 12.0
 MIN_CALIBRATION_ROWS: Final = 100
+PRIOR_OUTCOMES: Final = 50.0
+"""Independent outcomes that the model's own quantiles are worth beside the calibration's."""
 
 
 class Calibrated:
@@ -37,7 +46,8 @@ class Calibrated:
     -----
     Outcomes of the fitting rows that reach into the calibration span are unknown to the fit.
     The quantile of n scores at level p is the order statistic of rank p (n + 1), so that bands
-    are not too narrow for small n. Shapes, units and NaN policy are those of the model.
+    are not too narrow for small n. Where outcomes overlap, a long span holds few independent
+    ones: the new scale is mixed with the model's own as if that had seen 50 of them. Shapes, units and NaN policy are those of the model.
 
     References
     ----------
@@ -64,7 +74,7 @@ class Calibrated:
         guessed = self.model.predict(later)
         self._scores = np.array(
             [
-                _calibrated_scores(guessed[:, h], later.y[:, h], examples.horizons[h])
+                _calibrated_scores(guessed[:, h], later, h)
                 for h in range(n_horizons)
             ]
         )
@@ -115,12 +125,15 @@ def load_model(folder: Path, manifest_sha256: str | None = None) -> Calibrated:
     return Calibrated.restored(MODELS.get(spec.kind).load(folder), folder)  # type: ignore[attr-defined]
 
 
-def _calibrated_scores(guessed: FloatArray, y: FloatArray, horizon: str) -> FloatArray:
+def _calibrated_scores(guessed: FloatArray, later: Examples, horizon: int) -> FloatArray:
+    y = later.y[:, horizon]
     known = ~np.isnan(y)
     if known.sum() < MIN_CALIBRATION_ROWS:
         raise NotEnoughHistory(
-            f"horizon {horizon} has {known.sum()} outcomes to calibrate on and needs "
-            f"{MIN_CALIBRATION_ROWS}; ingest more history or lower calibration_share"
+            f"horizon {later.horizons[horizon]} has {known.sum()} outcomes to calibrate on and "
+            f"needs {MIN_CALIBRATION_ROWS}; ingest more history or lower calibration_share"
         )
     scores = np.clip(score_of(guessed[known], y[known]), -MAX_SCORE, MAX_SCORE)
-    return np.quantile(scores, LEVELS, method="weibull")
+    n_effective = later.n_effective(horizon)
+    trust = n_effective / (n_effective + PRIOR_OUTCOMES)
+    return trust * np.quantile(scores, LEVELS, method="weibull") + (1 - trust) * SCORES

@@ -12,7 +12,8 @@ from candlecast.domain.distribution import FloatArray
 from candlecast.models.location_scale import Constant, LocationScale, Regressor
 from candlecast.models.log_linear import LogLinear, standardiser
 
-LOCATION_PENALTY: Final = 0.1
+LOCATION_PENALTY: Final = 400.0
+"""In units of weight: slopes near 0.05 standard deviations at most beforehand."""
 
 
 class Ridge:
@@ -23,11 +24,11 @@ class Ridge:
 
     @classmethod
     def fitted(cls, X: FloatArray, target: FloatArray, weight: FloatArray) -> Self:
-        """Solve the normal equations; `LOCATION_PENALTY` is relative to the total weight."""
+        """Solve the penalised normal equations."""
         centre, spread = standardiser(X)
         Z = (X - centre) / spread
         gram = (Z * weight[:, None]).T @ Z
-        gram[np.diag_indices_from(gram)] += LOCATION_PENALTY * weight.sum()
+        gram[np.diag_indices_from(gram)] += LOCATION_PENALTY
         return cls(centre, spread, np.linalg.solve(gram, Z.T @ (weight * target)))
 
     def predict(self, X: FloatArray) -> FloatArray:

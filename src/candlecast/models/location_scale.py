@@ -4,6 +4,9 @@
 2. A location is fitted on the earlier rows and kept only if it proves itself on the later ones.
 3. A scale is fitted to the distance from the location, in log-linear form: always positive.
 4. The residuals' quantiles give the shape: quantiles = (location + scale * shape) * units.
+
+Drift and shape are shrunk to what is plausible beforehand, by as much as the independent
+outcomes are few: years of daily bars hold only dozens of separate months.
 """
 
 from __future__ import annotations
@@ -14,7 +17,7 @@ from typing import Any, Final, Protocol, Self
 
 import numpy as np
 
-from candlecast.domain.distribution import LEVELS, FloatArray, uncrossed
+from candlecast.domain.distribution import LEVELS, SCORES, FloatArray, uncrossed
 from candlecast.domain.examples import Examples, Rows
 from candlecast.errors import FitFailed, NotFitted
 from candlecast.models.artifact import read_json, write_json
@@ -24,6 +27,12 @@ MIN_LOCATION_T: Final = 2.5
 MAX_TARGET: Final = 8.0
 MIN_DISTANCE: Final = 1e-3
 MIN_EXAMPLES: Final = 100
+DRIFT_PRIOR: Final = 0.5 / 252**0.5
+"""Plausible mean over standard deviation of a bar's return: a yearly ratio of one half."""
+SHAPE_PRIOR: Final = 50.0
+"""Independent outcomes that the Gaussian shape is worth beside the residuals' own."""
+GAUSSIAN_SHAPE: Final = SCORES * np.sqrt(np.pi / 2)
+"""Quantiles of a Gaussian in units of its mean distance from the centre."""
 
 
 class Regressor(Protocol):
@@ -159,17 +168,23 @@ class LocationScale(ABC):
     def _fit_horizon(
         self, X: FloatArray, target: FloatArray, rows: Examples, horizon: int
     ) -> FloatArray:
-        drift = float(np.average(target, weights=rows.weight))
+        # Weights sum to the number of independent outcomes: a penalty is worth so many of them.
+        n_effective = rows.n_effective(horizon)
+        weight = rows.weight * (n_effective / rows.weight.sum())
+        n_bars = int(rows.horizon_bars[horizon])
+        drift = _shrunk_drift(target, weight, n_bars)
         centred = np.clip(target - drift, -MAX_TARGET, MAX_TARGET)
         regressor, shrinkage = self._proven_location(X, centred, rows, horizon)
         location = drift + shrinkage * regressor.predict(X)
-        distance = np.maximum(np.abs(target - location), MIN_DISTANCE)
-        scale = self.fit_scale(X, np.minimum(distance, MAX_TARGET), rows.weight)
+        distance = np.clip(np.abs(target - location), MIN_DISTANCE, MAX_TARGET)
+        scale = self.fit_scale(X, distance, weight)
         self._locations.append(regressor)
         self._scales.append(scale)
         self._drifts.append(drift)
         self._shrinkage.append(shrinkage)
-        return np.quantile((target - location) / scale.predict(X), LEVELS)
+        shape = np.quantile((target - location) / scale.predict(X), LEVELS)
+        trust = n_effective / (n_effective + SHAPE_PRIOR)
+        return np.asarray(trust * shape + (1 - trust) * GAUSSIAN_SHAPE)
 
     def _proven_location(
         self, X: FloatArray, centred: FloatArray, rows: Examples, horizon: int
@@ -181,7 +196,8 @@ class LocationScale(ABC):
         early, late = rows.end_at[:, horizon] <= cut, rows.as_of > cut
         if early.sum() < MIN_EXAMPLES or late.sum() < MIN_EXAMPLES:
             return Constant(0.0), 0.0
-        regressor = self.fit_location(X[early], centred[early], rows.weight[early])
+        weight = rows.weight[early] * (rows.n_effective(horizon) / rows.weight.sum())
+        regressor = self.fit_location(X[early], centred[early], weight)
         guess = regressor.predict(X[late])
         slope, t_value = _clustered_slope(
             guess, centred[late], rows.as_of[late], int(rows.horizon_bars[horizon])
@@ -189,6 +205,13 @@ class LocationScale(ABC):
         if t_value <= MIN_LOCATION_T:
             return Constant(0.0), 0.0
         return regressor, min(slope, 1.0)
+
+
+def _shrunk_drift(target: FloatArray, weight: FloatArray, n_bars: int) -> float:
+    # A mean return is the least certain number there is: shrunk to zero by what is plausible.
+    prior = DRIFT_PRIOR**2 * n_bars
+    error = float(np.average(target**2, weights=weight)) / float(weight.sum())
+    return float(np.average(target, weights=weight)) * prior / (prior + error)
 
 
 def _clustered_slope(

@@ -10,7 +10,8 @@ import numpy as np
 from candlecast.domain.distribution import FloatArray
 from candlecast.errors import FitFailed
 
-PENALTY: Final = 1e-3
+PENALTY: Final = 6.0
+"""On standardised slopes, in units of weight: as good as they are near 0.3 at most beforehand."""
 MAX_SCORE: Final = 6.0
 MAX_STEP: Final = 0.5
 MAX_ITERATIONS: Final = 50
@@ -43,8 +44,7 @@ class LogLinear:
         centre, spread = standardiser(X)
         model = cls(centre, spread, 0.0, np.zeros(X.shape[1]))
         Z = np.column_stack([np.ones(len(X)), model._scores(X)])
-        total = weight.sum()
-        penalty = np.full(Z.shape[1], PENALTY * total)
+        penalty = np.full(Z.shape[1], PENALTY)
         penalty[0] = 0.0
         information = (Z * weight[:, None]).T @ Z + np.diag(penalty)
         beta = np.zeros(Z.shape[1])

@@ -58,7 +58,7 @@ def make_answers(
                 {
                     "symbol": symbol,
                     "horizon": horizon,
-                    "timeframe": batch.timeframe.minutes,
+                    "timeframe": batch.timeframe.name,
                     "overall_label": overall,
                     "label": own["label"],
                     "confidence": own["confidence"],

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from datetime import datetime
+from importlib.metadata import version
 from typing import Any
 
 import numpy as np
@@ -26,8 +27,8 @@ from candlecast.domain.prices import make_prices, newest_segment_bars
 from candlecast.domain.specs import ExperimentSpec, content_hash, to_mapping
 from candlecast.errors import InvalidSpec, NotEnoughHistory, NotFound
 from candlecast.features.compute import compute, newest, standard_set
-from candlecast.store.bars import read_symbols
 from candlecast.store.stores import Stores
+from candlecast.store.symbols import read_symbols
 
 SCALE_BARS = volatility.LONG_RUN_BARS + 300  # after so many bars an EWMA has forgotten its start
 
@@ -87,8 +88,8 @@ class TrainingSet(Dataset):
 
 
 def training_set_id(spec: ExperimentSpec, market: Market, sha256: str) -> str:
-    """What decides a training set: the spec, the as_of and the data."""
-    return content_hash([to_mapping(spec), market.as_of.isoformat(), sha256])
+    """What decides a training run: the spec, the as_of, the data and the version of the code."""
+    return content_hash([to_mapping(spec), market.as_of.isoformat(), sha256, version("candlecast")])
 
 
 def read_market(
@@ -102,8 +103,8 @@ def read_market(
     """The universe `symbols` (all when empty) known at `as_of` (by default all there is).
 
     Training reads each bar's first version, as it was known at its own time; with `is_newest`
-    bars come in the version known at `as_of`. The default is the newest bar's known_at, or the clock's now if that is earlier, so that it
-    depends on the data alone.
+    bars come in the version known at `as_of`. The default is the newest bar's known_at, or the
+    clock's now if that is earlier, so that it depends on the data alone.
     """
     known = {symbol.ticker: symbol for symbol in read_symbols(stores.database)}
     for ticker in symbols:
@@ -124,7 +125,7 @@ def read_market(
     calendars = {
         ticker: trading_calendar(known[ticker].calendar) for ticker in bars["symbol"].unique()
     }
-    newest_at: datetime = bars["known_at"].max()  # type: ignore[assignment]
+    newest_at: datetime = bars["known_at"].max()
     prices = make_prices(bars, timeframe, calendars)
     return Market(timeframe, as_of or min(newest_at, now), prices, calendars)
 
@@ -143,7 +144,7 @@ def make_training_set(spec: ExperimentSpec, market: Market) -> TrainingSet:
         .sort("as_of", "symbol")
     )
     rows, outcomes, end_at, keys = _assemble(kept, names, spec, market)
-    has_past = ~np.isnan(rows.climatology).any(axis=(1, 2))
+    has_past = np.asarray(~np.isnan(rows.climatology).any(axis=(1, 2)))
     if not has_past.any():
         raise NotEnoughHistory(
             f"no symbol has {spec.min_bars} bars with complete features; "

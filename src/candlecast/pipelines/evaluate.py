@@ -10,10 +10,9 @@ import numpy as np
 import polars as pl
 
 from candlecast.domain import distribution as dist
-from candlecast.domain.examples import Examples
 from candlecast.domain.market import Timeframe
 from candlecast.domain.specs import ExperimentSpec
-from candlecast.models.conformal import Calibrated, make_model
+from candlecast.models.conformal import make_model
 from candlecast.pipelines.dataset import (
     Dataset,
     TrainingSet,
@@ -60,7 +59,7 @@ def evaluate_training_set(
     spec, run_id = training.spec, training.set_id
     if not ledger.has_run(stores.database, run_id):
         folds = walk_forward(
-            lambda examples: _fit(spec, examples),
+            lambda examples: make_model(spec.model, spec.seed).fit(examples),
             training.examples,
             spec.splits,
             lambda done, total: progress("walk-forward", done, total),
@@ -83,10 +82,6 @@ def evaluate_training_set(
 def run_name(spec: ExperimentSpec, run_id: str) -> str:
     """What stands for a model version in the ledger rows of a walk-forward run."""
     return f"{spec.model.kind}-walk-forward-{run_id[:8]}"
-
-
-def _fit(spec: ExperimentSpec, examples: Examples) -> Calibrated:
-    return make_model(spec.model, spec.seed).fit(examples)
 
 
 def _out_of_sample(training: TrainingSet, folds: list[Fold]) -> pl.DataFrame:

@@ -80,7 +80,9 @@ def forecast(
     )
     n_new = ledger.append(stores.database, forecasts, batch)
     if origin == "live":
-        write_features(stores.database, market.timeframe, features, model_version.training_set_id)
+        write_features(
+            stores.database, market.timeframe, features, model_version.training_set_id or ""
+        )
         answers = make_answers(dataset, quantiles, forecasts, batch, market.calendars)
         ledger.write_current(stores.database, answers)
     return ForecastRun(

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -13,15 +13,9 @@ from candlecast.domain.catalog import Provider, Refusal
 from candlecast.domain.frames import BARS, INSTANT, UNSTAMPED
 from candlecast.domain.market import Symbol, Timeframe, trading_calendar
 from candlecast.pipelines.dataset import instants
-from candlecast.store.bars import (
-    BarsWritten,
-    read_bars,
-    read_extent,
-    read_symbols,
-    write_bars,
-    write_symbols,
-)
+from candlecast.store.bars import BarsWritten, read_bars, read_extent, write_bars
 from candlecast.store.stores import Stores
+from candlecast.store.symbols import read_symbols, write_symbols
 
 SAME_PRICE: Final = 1e-4
 """Adjusted closes that agree to this after rebasing are the same number, rounded twice."""
@@ -56,7 +50,7 @@ def ingest(
     bars = UNSTAMPED.check(fetched.bars)
     failures = dict(fetched.failures)
     tickers = sorted(bars["symbol"].unique())
-    traded = {t: known.get(t, Symbol(t, template.asset_class, template.calendar, template.currency)) for t in tickers}
+    traded = {t: known.get(t, replace(template, ticker=t)) for t in tickers}
     dated, outside = _dated(bars, traded, timeframe)
     for ticker, day in outside.items():
         failures[ticker] = (
@@ -64,7 +58,7 @@ def ingest(
             "with --calendar (24/7 for markets that never close)"
         )
     dated = dated.filter(~pl.col("symbol").is_in(list(outside)))
-    stored = _stored(stores, timeframe, dated)
+    stored = _stored(stores, timeframe, dated, known)
     delay = timedelta(seconds=provider.delay_seconds)
     stamped = _stamped(_rebased(dated, stored), stored, stores.clock.now(), delay)
     write_symbols(stores.database, [traded[t] for t in stamped["symbol"].unique().sort()])
@@ -94,10 +88,12 @@ def _dated(
     return dated, dict(outside.sort("symbol").iter_rows())
 
 
-def _stored(stores: Stores, timeframe: Timeframe, dated: pl.DataFrame) -> pl.DataFrame:
-    tickers = dated["symbol"].unique().to_list()
+def _stored(
+    stores: Stores, timeframe: Timeframe, dated: pl.DataFrame, known: Collection[str]
+) -> pl.DataFrame:
+    tickers = [ticker for ticker in dated["symbol"].unique() if ticker in known]
     bars = read_bars(stores.database, timeframe, symbols=tickers) if tickers else BARS.empty()
-    return bars.select("symbol", "ts", stored_adj_close="adj_close", is_stored=pl.lit(True))
+    return bars.select("symbol", "ts", stored_adj_close="adj_close")
 
 
 def _rebased(dated: pl.DataFrame, stored: pl.DataFrame) -> pl.DataFrame:
@@ -112,7 +108,7 @@ def _rebased(dated: pl.DataFrame, stored: pl.DataFrame) -> pl.DataFrame:
     is_same = (pl.col("adj_close") / pl.col("stored_adj_close") - 1).abs() < SAME_PRICE
     return moved.with_columns(
         adj_close=pl.when(is_same).then("stored_adj_close").otherwise("adj_close")
-    ).drop("stored_adj_close", "is_stored")
+    ).drop("stored_adj_close")
 
 
 def _stamped(

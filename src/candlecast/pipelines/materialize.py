@@ -35,7 +35,10 @@ class Span:
 
 
 def materialize_features(stores: Stores, timeframe: str, span: Span) -> int:
-    """Compute every feature over the whole universe and store those within `span`; returns the rows that changed."""
+    """Compute every feature, over the whole universe, and store the values within `span`.
+
+    Returns how many rows changed.
+    """
     market = read_market(stores, Timeframe.parse(timeframe), (), None)
     names = FEATURES.names()
     features = span.cut(compute(market.prices, names))

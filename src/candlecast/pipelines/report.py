@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, TypeAlias, cast, get_args
 
 import numpy as np
 import polars as pl
@@ -13,22 +14,32 @@ from candlecast import metrics
 from candlecast.domain.market import Horizon, Timeframe
 from candlecast.errors import InvalidSpec, NotFound
 from candlecast.store import ledger
-from candlecast.store.bars import read_symbols
 from candlecast.store.stores import Stores
-from candlecast.validation.significance import SkillTest, mean_interval, skill_test
+from candlecast.store.symbols import read_symbols
+from candlecast.validation.significance import (
+    NO_SKILL,
+    SKILL,
+    TOO_LITTLE_DATA,
+    mean_interval,
+    reference_margin,
+    skill_test,
+)
 
 BANDS: Final = (0.5, 0.8, 0.95)
 OUT_OF_SAMPLE: Final[tuple[ledger.Origin, ...]] = ("live", "walk_forward")
 SEED: Final = 7
-TOO_LITTLE: Final = "too little data"
-SKILL: Final = "skill"
+Card: TypeAlias = dict[str, Any]
+COLUMNS: Final = (
+    *("symbol", "origin", "model_version", "as_of", "horizon", "horizon_bars", "prob_up"),
+    *("realised", "crps", "pit", "crps_climatology", "prob_up_climatology", "n_past", "is_hit"),
+)
 
 
 @dataclass(frozen=True)
 class ReportQuery:
     """Which forecasts to report on; `origins` empty means all that are out of sample.
 
-    `start` and `end` bound `as_of`, both inclusive.
+    `start` and `end` bound the newest bar used (`ts`), both inclusive.
     """
 
     symbols: tuple[str, ...] = ()
@@ -53,7 +64,7 @@ def make_report(stores: Stores, query: ReportQuery) -> dict[str, Any]:
         "n_forecasts": len(rows),
         "n_settled": len(settled),
         "model_versions": sorted(rows["model_version"].unique()),
-        "overall": _overall(settled, horizons),
+        "overall": _overall(settled, horizons) if horizons else None,
         "horizons": horizons,
         "symbols": {},
     }
@@ -70,19 +81,20 @@ def _read(stores: Stores, query: ReportQuery) -> pl.DataFrame:
         if ticker not in known:
             raise NotFound.among("symbol", ticker, known)
     for origin in query.origins:
-        if origin not in ledger.ORIGINS:
-            raise NotFound.among("origin", origin, ledger.ORIGINS)
+        if origin not in get_args(ledger.Origin):
+            raise NotFound.among("origin", origin, get_args(ledger.Origin))
     if query.start and query.end and query.start > query.end:
         raise InvalidSpec(f"start {query.start} lies after end {query.end}; swap them")
-    return ledger.read_scores(
+    return ledger.read_forecasts(
         stores.database,
         Timeframe.parse(query.timeframe),
         symbols=list(query.symbols) or None,
         horizon=Horizon.parse(query.horizon).name if query.horizon else None,
         start=query.start,
         end=query.end,
-        origins=list(query.origins or OUT_OF_SAMPLE),
+        origins=cast("Sequence[ledger.Origin]", query.origins or OUT_OF_SAMPLE),
         model_version=query.model_version,
+        columns=COLUMNS,
     )
 
 
@@ -90,41 +102,42 @@ def _parts(frame: pl.DataFrame, column: str) -> list[tuple[str, pl.DataFrame]]:
     parts = frame.partition_by(column, as_dict=True)
     order = {"m": 0, "h": 1, "D": 2, "W": 3, "M": 4}
 
-    def rank(key: tuple[str, ...]) -> tuple[int, int, str]:
+    def rank(name: str) -> tuple[int, int, str]:
         if column != "horizon":
-            return 0, 0, key[0]
-        horizon = Horizon.parse(key[0])
-        return order[horizon.unit], horizon.count, key[0]
+            return 0, 0, name
+        horizon = Horizon.parse(name)
+        return order[horizon.unit], horizon.count, name
 
-    return [(str(key[0]), parts[key]) for key in sorted(parts, key=rank)]  # type: ignore[arg-type]
+    named = {str(key[0]): part for key, part in parts.items()}
+    return [(name, named[name]) for name in sorted(named, key=rank)]
 
 
-def _overall(settled: pl.DataFrame, horizons: dict[str, Any]) -> dict[str, Any] | None:
+def _overall(settled: pl.DataFrame, horizons: dict[str, Card]) -> Card:
     # One horizon: its card is the whole. Several: outcomes of different length are not one
     # series, so each score is put in units of its horizon's reference before it is averaged.
-    if not horizons:
-        return None
     if len(horizons) == 1:
         return next(iter(horizons.values()))
     unit = pl.col("crps_climatology").mean().over("horizon")
-    scaled = settled.with_columns(
-        pl.col("crps") / unit, pl.col("crps_climatology") / unit, pl.col("pinball") / unit
-    )
+    scaled = settled.with_columns(pl.col("crps") / unit, pl.col("crps_climatology") / unit)
     return _card(scaled)
 
 
-def _card(settled: pl.DataFrame) -> dict[str, Any]:
+def _card(settled: pl.DataFrame) -> Card:
     when = settled["as_of"].dt.replace_time_zone(None).to_numpy()
     crps, reference = (settled[n].to_numpy() for n in ("crps", "crps_climatology"))
     up = (settled["realised"] > 0).to_numpy()
     brier, brier_reference = (
         (settled[name].to_numpy() - up) ** 2 for name in ("prob_up", "prob_up_climatology")
     )
-    n_bars = int(settled["horizon_bars"].max())  # type: ignore[arg-type]
-    shape = skill_test(crps, reference, when, block_length=n_bars, seed=SEED)
-    direction = skill_test(brier, brier_reference, when, block_length=n_bars, seed=SEED)
+    horizon_bars = settled["horizon_bars"].to_numpy()
+    margin = reference_margin(settled["n_past"].to_numpy(), horizon_bars)
+    n_bars = int(horizon_bars.max())
+    shape = skill_test(crps, reference, when, horizon_bars=n_bars, seed=SEED, margin=margin)
+    direction = skill_test(
+        brier, brier_reference, when, horizon_bars=n_bars, seed=SEED, margin=margin
+    )
     hits = settled["is_hit"].to_numpy().astype(float)
-    interval = mean_interval(hits, when, block_length=n_bars, seed=SEED)
+    interval = mean_interval(hits, when, horizon_bars=n_bars, seed=SEED)
     pits = settled["pit"].to_numpy()
     return {
         "n": len(settled),
@@ -133,10 +146,9 @@ def _card(settled: pl.DataFrame) -> dict[str, Any]:
         "crps": float(crps.mean()),
         "crps_climatology": float(reference.mean()),
         "crps_skill_vs_climatology": metrics.skill(crps, reference),
-        "crps_skill_interval": _relative(shape, float(reference.mean())),
-        "pinball_skill_vs_climatology": metrics.skill(crps, reference),
+        "crps_skill_interval": _plain(shape.skill_interval),
         "hit_rate": float(hits.mean()),
-        "hit_rate_interval": None if interval is None else list(interval),
+        "hit_rate_interval": _plain(interval),
         "brier_skill_vs_climatology": metrics.skill(brier, brier_reference),
         "verdict": verdict(shape.verdict, direction.verdict),
         "tests": {
@@ -148,20 +160,15 @@ def _card(settled: pl.DataFrame) -> dict[str, Any]:
 
 def verdict(distribution: str, direction: str) -> str:
     """Both tests in one phrase."""
-    proven = [
-        f"the {name}"
-        for name, found in (("distribution", distribution), ("direction", direction))
-        if found == SKILL
-    ]
+    tests = {"the distribution": distribution, "the direction": direction}
+    proven = [name for name, found in tests.items() if found == SKILL]
     if proven:
         return "skill in " + " and ".join(proven)
-    return TOO_LITTLE if distribution == TOO_LITTLE else "no skill"
+    return TOO_LITTLE_DATA if distribution == direction == TOO_LITTLE_DATA else NO_SKILL
 
 
-def _relative(test: SkillTest, reference: float) -> list[float] | None:
-    if test.interval is None or reference <= 0:
-        return None
-    return [bound / reference for bound in test.interval]
+def _plain(interval: tuple[float, float] | None) -> list[float] | None:
+    return None if interval is None else list(interval)
 
 
 def _iso(instant: Any) -> str | None:

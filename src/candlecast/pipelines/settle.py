@@ -63,8 +63,23 @@ def _scored(due: pl.DataFrame, market: Market) -> pl.DataFrame:
     outcome = labels.select("symbol", "ts", "horizon", realised="value").drop_nulls("realised")
     matched = due.join(outcome, on=["symbol", "ts", "horizon"], how="inner", maintain_order="left")
     past = climatology(labels, matched.select("symbol", "horizon", "as_of"))
-    return matched.with_columns(
+    return _counted(matched, labels).with_columns(
         pl.Series(f"past_{name}", past[:, level]) for level, name in enumerate(QUANTILES)
+    )
+
+
+def _counted(matched: pl.DataFrame, labels: pl.DataFrame) -> pl.DataFrame:
+    # How many outcomes of its symbol and horizon were known at each forecast's as_of.
+    by = ["symbol", "horizon"]
+    known = labels.drop_nulls("value").sort("end_at")
+    counts = known.select(*by, "end_at", n_past=pl.int_range(1, pl.len() + 1).over(by))
+    return (
+        matched.with_row_index("row")
+        .sort("as_of")
+        .join_asof(counts, left_on="as_of", right_on="end_at", by=by, check_sortedness=False)
+        .sort("row")
+        .drop("row", "end_at_right")
+        .with_columns(pl.col("n_past").fill_null(0))
     )
 
 
@@ -86,5 +101,6 @@ def _outcomes(scored: pl.DataFrame, settled_at: datetime) -> pl.DataFrame:
         pl.Series("crps_climatology", reference, nan_to_null=True),
         pl.Series("pit", metrics.pit(own, y)),
         pl.Series("prob_up_climatology", up_reference, nan_to_null=True),
+        "n_past",
         pl.Series("is_hit", np.asarray((up > 0.5) == (y > 0))),
     )

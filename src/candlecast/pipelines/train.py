@@ -23,7 +23,8 @@ from candlecast.pipelines.dataset import (
 )
 from candlecast.pipelines.evaluate import evaluate_training_set
 from candlecast.pipelines.progress import Progress, silent
-from candlecast.store.features import TrainingManifest, write_training_set
+from candlecast.store.features import TrainingSet as Manifest
+from candlecast.store.features import write_training_set
 from candlecast.store.registry import ModelVersion
 from candlecast.store.stores import Stores
 
@@ -107,8 +108,8 @@ def _fitted(
     )
 
 
-def _manifest(training: TrainingSet, version: ModelVersion) -> TrainingManifest:
-    return TrainingManifest(
+def _manifest(training: TrainingSet, version: ModelVersion) -> Manifest:
+    return Manifest(
         set_id=training.set_id,
         spec=version.spec,
         as_of=training.market.as_of,

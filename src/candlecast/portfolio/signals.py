@@ -22,8 +22,8 @@ def actions(
     """``buy``, ``hold`` or ``sell`` for each row: shape of `mean`.
 
     `probabilities` (..., 3) of Bearish, Neutral, Bullish; `mean` (...) the expected log return.
-    A side is taken only when its class is likelier than the opposite one by more than
-    `least_edge` and the expected return agrees with it; a missing (NaN) value holds. With
+    A side is taken only when its class is the likeliest, beats the opposite one by more than
+    `least_edge`, and the expected return agrees with it; a missing (NaN) value holds. With
     thresholds at the terciles all three classes sit near a third where there is no skill, so the
     likeliest class alone would trade on noise.
     """
@@ -31,9 +31,9 @@ def actions(
         raise BadFrame(f"an action needs P of {', '.join(LABELS)}; got {probabilities.shape}")
     if not 0 <= least_edge < 1:
         raise InvalidSpec(f"least_edge lies in [0, 1), not {least_edge}")
-    edge = probabilities[..., -1] - probabilities[..., 0]
-    is_buy = (edge > least_edge) & (np.asarray(mean) > 0)
-    is_sell = (edge < -least_edge) & (np.asarray(mean) < 0)
+    bearish, neutral, bullish = np.moveaxis(probabilities, -1, 0)
+    is_buy = (bullish > neutral) & (bullish - bearish > least_edge) & (np.asarray(mean) > 0)
+    is_sell = (bearish > neutral) & (bearish - bullish > least_edge) & (np.asarray(mean) < 0)
     return np.select([is_buy, is_sell], ["buy", "sell"], default="hold")
 
 

@@ -10,7 +10,19 @@ from candlecast.errors import BadFrame, NotFound
 
 NAMES: Final[dict[str, tuple[str, ...]]] = {
     "symbol": ("symbol", "ticker", "sym", "instrument", "asset", "pair"),
-    "ts": ("ts", "timestamp", "datetime", "date", "time", "opentime", "dt", "day", "index", ""),
+    "ts": (
+        "ts",
+        "timestamp",
+        "datetime",
+        "date",
+        "time",
+        "opentime",
+        "dt",
+        "t",
+        "day",
+        "index",
+        "",
+    ),
     "open": ("open", "o", "openprice", "priceopen"),
     "high": ("high", "h", "highprice", "pricehigh"),
     "low": ("low", "l", "lowprice", "pricelow"),

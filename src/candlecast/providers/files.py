@@ -1,4 +1,4 @@
-"""CSV and Parquet files: one file or a folder, column names mapped or detected."""
+"""CSV and Parquet files: files or folders, column names mapped or detected."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class FilesProvider:
 
     Parameters
     ----------
-    path : a file, or a folder that is searched with its subfolders
+    paths : one or several files, or folders that are searched with their subfolders
     columns : field of a bar to column of the file, e.g. ``{"close": "Adj Close"}``; what is not
         named is detected. Without a symbol column the file's name is the symbol.
     zone : IANA name of the time zone of times written without one
@@ -51,7 +51,7 @@ class FilesProvider:
 
     Raises
     ------
-    NotFound : nothing to read at `path`, or `columns` names an unknown field.
+    NotFound : nothing to read at one of `paths`, or `columns` names an unknown field.
     InvalidSpec : unknown time zone.
     """
 
@@ -59,14 +59,15 @@ class FilesProvider:
 
     def __init__(
         self,
-        path: str | Path,
+        paths: str | Path | Sequence[str | Path],
         *,
         columns: Mapping[str, str] | None = None,
         zone: str = "UTC",
         calendar: str = "XNYS",
         skip_bad_rows: bool = False,
     ) -> None:
-        self.path = Path(path)
+        named = [paths] if isinstance(paths, str | Path) else paths
+        self.paths = tuple(Path(path) for path in named)
         self.columns = check_mapping(columns or {})
         self.zone = _check_zone(zone)
         self.calendar = trading_calendar(calendar)
@@ -77,7 +78,7 @@ class FilesProvider:
     ) -> Fetched:
         """Closed bars of `symbols` (None: all in the files), with the rows that were refused."""
         tables, failures = [], {}
-        for file in _files_at(self.path):
+        for file in dict.fromkeys(file for path in self.paths for file in _files_at(path)):
             try:
                 table = read_table(file, self.columns)
                 tables.append(_as_rows(table, file, self.zone, is_daily=timeframe.is_daily))
@@ -128,7 +129,7 @@ def _files_at(path: Path) -> list[Path]:
     if path.is_file():
         return [path]
     if not path.is_dir():
-        raise NotFound(f"no file or folder {path}; name a CSV or Parquet file, or a folder of them")
+        raise NotFound(f"no file or folder {path}; name CSV or Parquet files, or a folder of them")
     files = [
         file
         for file in sorted(path.rglob("*"))

@@ -65,7 +65,7 @@ def _from_text(times: pl.Series, *, zone: str, is_daily: bool) -> pl.Series:
     tidy = _tidied(times)
     known = tidy.unique().drop_nulls()
     is_count = known.str.contains(r"^\d{9,19}$")
-    if is_count.sum() * 2 > len(known):
+    if len(known) and is_count.sum() * 2 >= len(known):
         return _stamped(_from_counts(tidy.cast(pl.Int64, strict=False)), is_daily)
     form = _likeliest_format(known)
     if form.endswith("%:z") and is_daily:  # the date as written, not the one it was in UTC

@@ -7,33 +7,25 @@ the rows must be part of a transaction that SQLAlchemy began (the two share none
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, Final, Literal, Protocol, TypeAlias
+from collections.abc import Iterator, Sequence
+from typing import Any, Final, Protocol
 
 import polars as pl
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
 
 from candlecast.domain.frames import INSTANT
-from candlecast.errors import BadFrame
-from candlecast.store.tables import Instant
+from candlecast.store.statements import (
+    POSTGRES,
+    SQLITE,
+    OnConflict,
+    Schema,
+    as_sql,
+    upsert_statement,
+)
 
-Schema: TypeAlias = Mapping[str, pl.DataType | type[pl.DataType]]
-OnConflict: TypeAlias = Literal["update", "nothing"]
 ROWS_AT_ONCE: Final = 4_000
 COPY_NULL: Final = "\\N"
 COPY_FORMAT: Final = rf"(FORMAT csv, NULL '{COPY_NULL}')"
-
-_SQLITE: Final = sqlite.dialect()
-_POSTGRES: Final = postgresql.dialect(paramstyle="named")
-_POLARS_TYPES: Final[tuple[tuple[type[Any], Any], ...]] = (
-    (Instant, INSTANT),
-    (sa.Boolean, pl.Boolean),
-    (sa.REAL, pl.Float32),
-    (sa.Float, pl.Float64),
-    (sa.Integer, pl.Int64),
-    (sa.Text, pl.String),
-)
 
 
 class Bulk(Protocol):
@@ -43,6 +35,10 @@ class Bulk(Protocol):
 
     def stage(self, name: str, frame: pl.DataFrame, like: sa.Table) -> sa.TableClause:
         """A temporary table that holds `frame`, gone with the transaction."""
+        ...
+
+    def keep(self, name: str, query: sa.Select[Any]) -> sa.TableClause:
+        """A temporary table that holds the rows of a query, gone with the transaction."""
         ...
 
     def insert(self, table: sa.Table, frame: pl.DataFrame) -> int:
@@ -62,74 +58,6 @@ class Bulk(Protocol):
         ...
 
 
-def schema_of(columns: Iterable[sa.Column[Any]]) -> dict[str, Any]:
-    """The Polars dtypes that hold the values of `columns`."""
-    return {column.name: _polars_type(column) for column in columns}
-
-
-def key_of(table: sa.Table) -> list[str]:
-    """The columns that name a row: the primary key, or the unique one where it is counted up."""
-    if table.primary_key.columns.keys() == ["id"] and table.c.id.identity is not None:
-        unique = next(c for c in table.constraints if isinstance(c, sa.UniqueConstraint))
-        return unique.columns.keys()
-    return table.primary_key.columns.keys()
-
-
-def shaped(table: sa.Table, frame: pl.DataFrame) -> pl.DataFrame:
-    """`frame` as `table` stores it: cast, NaN as null, unique by key; BadFrame otherwise."""
-    wrong = [name for name in frame.columns if name not in table.c]
-    missing = [name for name in key_of(table) if name not in frame.columns]
-    if wrong or missing:
-        raise BadFrame(f"{table.name} knows no {wrong} and needs {missing}; see store/tables.py")
-    cast = frame.select(
-        pl.col(name).cast(_polars_type(table.c[name])) for name in frame.columns
-    ).with_columns(pl.selectors.float().fill_nan(None))
-    if cast.select(pl.struct(key_of(table)).n_unique()).item() < len(cast):
-        raise BadFrame(f"rows for {table.name} repeat a key; keep one of each")
-    return cast
-
-
-def upsert_statement(
-    dialect: sa.Dialect,
-    table: sa.Table,
-    columns: Sequence[str],
-    source: sa.TableClause | None,
-    on_conflict: OnConflict,
-) -> sa.Executable:
-    """INSERT … ON CONFLICT from `source`, or from bound values where there is none."""
-    insert = sqlite.insert(table) if dialect.name == "sqlite" else postgresql.insert(table)
-    if source is None:
-        insert = insert.values({name: sa.bindparam(name) for name in columns})
-    else:
-        rows = sa.select(*(source.c[name] for name in columns)).where(sa.true())
-        insert = insert.from_select(list(columns), rows)
-    key = key_of(table)
-    values = [name for name in columns if name not in key]
-    if on_conflict == "nothing" or not values:
-        return insert.on_conflict_do_nothing(index_elements=key)
-    return insert.on_conflict_do_update(
-        index_elements=key,
-        set_={name: insert.excluded[name] for name in values},
-        where=differ(
-            [insert.excluded[name] for name in values], [table.c[name] for name in values]
-        ),
-    )
-
-
-def differ(
-    left: Sequence[sa.ColumnElement[Any]], right: Sequence[sa.ColumnElement[Any]]
-) -> sa.ColumnElement[bool]:
-    """Whether two rows of values differ, null being a value like any other."""
-    return sa.tuple_(*left).is_distinct_from(sa.tuple_(*right))
-
-
-def as_sql(statement: sa.Executable, dialect: sa.Dialect) -> str:
-    """`statement` as text with its values written out."""
-    chosen = _SQLITE if dialect.name == "sqlite" else _POSTGRES
-    compiled = statement.compile(dialect=chosen, compile_kwargs={"literal_binds": True})  # type: ignore[attr-defined]
-    return str(compiled)
-
-
 class SqliteBulk:
     """Bulk work on a SQLite connection that is in a transaction, or only reads."""
 
@@ -142,14 +70,14 @@ class SqliteBulk:
 
     def stage(self, name: str, frame: pl.DataFrame, like: sa.Table) -> sa.TableClause:
         """See Bulk."""
-        columns = ", ".join(
-            f'"{c}" {like.c[c].type.compile(dialect=self.dialect)}' for c in frame.columns
-        )
-        self._connection.exec_driver_sql(f"DROP TABLE IF EXISTS temp.{name}")
-        self._connection.exec_driver_sql(f"CREATE TEMP TABLE {name} ({columns})")
+        staged = _create_temporary(self, name, [like.c[column] for column in frame.columns])
         places = ", ".join("?" * frame.width)
-        self._driver.executemany(f"INSERT INTO temp.{name} VALUES ({places})", _rows(frame))  # noqa: S608
-        return sa.table(name, *(sa.column(c, like.c[c].type) for c in frame.columns))
+        self._driver.executemany(f"INSERT INTO temp.{name} VALUES ({places})", _rows(frame))  # noqa: S608 - names of ours
+        return staged
+
+    def keep(self, name: str, query: sa.Select[Any]) -> sa.TableClause:
+        """See Bulk."""
+        return _keep(self, name, query)
 
     def insert(self, table: sa.Table, frame: pl.DataFrame) -> int:
         """See Bulk."""
@@ -160,6 +88,12 @@ class SqliteBulk:
         statement = upsert_statement(self.dialect, table, frame.columns, None, on_conflict)
         return self._write(statement, frame)
 
+    def clear(self) -> None:
+        """Drop the temporary tables, which on SQLite outlive their transaction."""
+        names = sa.text("SELECT name FROM sqlite_temp_schema WHERE type = 'table'")
+        for name in self._connection.execute(names).scalars().all():
+            self.run(sa.text(f"DROP TABLE temp.{name}"))
+
     def run(self, statement: sa.Executable) -> int:
         """See Bulk."""
         return max(self._connection.execute(statement).rowcount, 0)
@@ -169,12 +103,14 @@ class SqliteBulk:
         result = self._connection.execute(statement)
         cursor = result.cursor
         assert cursor is not None
-        parts = [_columns(rows, schema) for rows in iter(lambda: cursor.fetchmany(ROWS_AT_ONCE), [])]
+        parts = [
+            _columns(rows, schema) for rows in iter(lambda: cursor.fetchmany(ROWS_AT_ONCE), [])
+        ]
         result.close()
         return pl.concat(parts, rechunk=True) if parts else pl.DataFrame(schema=schema)
 
     def _write(self, statement: sa.Executable, frame: pl.DataFrame) -> int:
-        compiled = statement.compile(dialect=_SQLITE, column_keys=frame.columns)  # type: ignore[attr-defined]
+        compiled = statement.compile(dialect=SQLITE, column_keys=frame.columns)  # type: ignore[attr-defined]
         before = self._driver.total_changes
         self._driver.executemany(str(compiled), _rows(frame.select(compiled.positiontup)))
         return self._driver.total_changes - before
@@ -183,17 +119,22 @@ class SqliteBulk:
 class AdbcBulk:
     """Bulk work on an ADBC connection to Postgres."""
 
-    dialect: sa.Dialect = _POSTGRES
+    dialect: sa.Dialect = POSTGRES
 
     def __init__(self, connection: Any) -> None:
         self._connection = connection
 
     def stage(self, name: str, frame: pl.DataFrame, like: sa.Table) -> sa.TableClause:
         """See Bulk."""
+        staged = _create_temporary(self, name, [like.c[column] for column in frame.columns])
+        rows = _arrow(_narrowed(like, frame))
         with self._connection.cursor() as cursor:
-            cursor.execute(f"DROP TABLE IF EXISTS pg_temp.{name}")
-            cursor.adbc_ingest(name, _arrow(frame), mode="create", temporary=True)
-        return sa.table(name, *(sa.column(c, like.c[c].type) for c in frame.columns))
+            cursor.adbc_ingest(name, rows, mode="append", temporary=True)
+        return staged
+
+    def keep(self, name: str, query: sa.Select[Any]) -> sa.TableClause:
+        """See Bulk."""
+        return _keep(self, name, query)
 
     def insert(self, table: sa.Table, frame: pl.DataFrame) -> int:
         """See Bulk."""
@@ -217,26 +158,26 @@ class AdbcBulk:
             cursor.execute(as_sql(statement, self.dialect))
             frame = pl.from_arrow(cursor.fetch_arrow_table())
         assert isinstance(frame, pl.DataFrame)
-        return frame.cast(dict(schema)).select(*schema)
+        return frame.select(pl.col(name).cast(dtype) for name, dtype in schema.items())
 
 
 class CopyBulk:
     """Bulk work inside a transaction that SQLAlchemy began on Postgres."""
 
-    dialect: sa.Dialect = _POSTGRES
+    dialect: sa.Dialect = POSTGRES
 
     def __init__(self, connection: sa.Connection) -> None:
         self._connection = connection
 
     def stage(self, name: str, frame: pl.DataFrame, like: sa.Table) -> sa.TableClause:
         """See Bulk."""
-        columns = ", ".join(
-            f'"{c}" {like.c[c].type.compile(dialect=self.dialect)}' for c in frame.columns
-        )
-        self._connection.exec_driver_sql(f"DROP TABLE IF EXISTS pg_temp.{name}")
-        self._connection.exec_driver_sql(f"CREATE TEMP TABLE {name} ({columns}) ON COMMIT DROP")
+        staged = _create_temporary(self, name, [like.c[column] for column in frame.columns])
         self._copy(f"pg_temp.{name}", frame)
-        return sa.table(name, *(sa.column(c, like.c[c].type) for c in frame.columns))
+        return staged
+
+    def keep(self, name: str, query: sa.Select[Any]) -> sa.TableClause:
+        """See Bulk."""
+        return _keep(self, name, query)
 
     def insert(self, table: sa.Table, frame: pl.DataFrame) -> int:
         """See Bulk."""
@@ -274,8 +215,20 @@ def _upsert_by_stage(
     return bulk.run(upsert_statement(bulk.dialect, table, frame.columns, source, on_conflict))
 
 
-def _polars_type(column: sa.Column[Any]) -> Any:
-    return next(dtype for kind, dtype in _POLARS_TYPES if isinstance(column.type, kind))
+def _create_temporary(bulk: Bulk, name: str, columns: Sequence[sa.Column[Any]]) -> sa.TableClause:
+    types = (f'"{c.name}" {c.type.compile(dialect=bulk.dialect)}' for c in columns)
+    bulk.run(sa.text(f"CREATE TEMP TABLE {name} ({', '.join(types)}) {_until_commit(bulk)}"))
+    return sa.table(name, *(sa.column(c.name, c.type) for c in columns))
+
+
+def _keep(bulk: Bulk, name: str, query: sa.Select[Any]) -> sa.TableClause:
+    rows = as_sql(query, bulk.dialect)
+    bulk.run(sa.text(f"CREATE TEMP TABLE {name} {_until_commit(bulk)} AS {rows}"))
+    return sa.table(name, *(sa.column(c.name, c.type) for c in query.selected_columns))
+
+
+def _until_commit(bulk: Bulk) -> str:
+    return "" if bulk.dialect.name == "sqlite" else "ON COMMIT DROP"  # SqliteBulk.clear does it
 
 
 def _arrow(frame: pl.DataFrame) -> Any:
@@ -299,7 +252,7 @@ def _rows(frame: pl.DataFrame) -> Iterator[tuple[Any, ...]]:
         yield from zip(*(column.to_list() for column in part.get_columns()), strict=True)
 
 
-def _columns(rows: list[tuple[Any, ...]], schema: Schema) -> pl.DataFrame:
+def _columns(rows: Sequence[Any], schema: Schema) -> pl.DataFrame:
     columns = zip(*rows, strict=True)
     return pl.DataFrame(
         [

@@ -94,6 +94,29 @@ def make_engines(url: sa.URL) -> tuple[sa.Engine, sa.Engine]:
     return writer, reader
 
 
+def make_adbc_pool(url: sa.URL) -> sa.QueuePool:
+    """A pool of autocommitting ADBC connections to Postgres, the bulk road."""
+
+    def connect() -> Any:
+        from adbc_driver_postgresql import dbapi
+
+        return dbapi.connect(libpq_url(url), autocommit=True)
+
+    return sa.QueuePool(connect, reset_on_return=None)
+
+
+def checked_out(pool: sa.QueuePool) -> sa.PoolProxiedConnection:
+    """A connection of `pool` that answers; one that a restart of the server cut is replaced."""
+    pooled = pool.connect()
+    try:
+        with pooled.driver_connection.cursor() as cursor:  # type: ignore[union-attr]
+            cursor.execute("SELECT 1")
+    except _driver_errors():
+        pooled.invalidate()
+        return pool.connect()
+    return pooled
+
+
 def _configure_sqlite(connection: sqlite3.Connection, _record: object) -> None:
     connection.isolation_level = None  # we say BEGIN ourselves
     for name, value in PRAGMAS.items():
@@ -113,16 +136,16 @@ def in_our_words(url: sa.URL) -> Iterator[None]:
     """Turns driver errors about reaching or sharing the database into ours."""
     try:
         yield
-    except (sa.exc.DBAPIError, sqlite3.Error, *_adbc_errors()) as error:
+    except _driver_errors() as error:
         known = _translate(url, getattr(error, "orig", None) or error)
         if known is None:
             raise
         raise known from error
 
 
-def _adbc_errors() -> tuple[type[BaseException], ...]:
-    module = sys.modules.get("adbc_driver_manager")  # loaded with Postgres only
-    return () if module is None else (module.Error,)
+def _driver_errors() -> tuple[type[BaseException], ...]:
+    adbc: Any = sys.modules.get("adbc_driver_manager")  # loaded with Postgres only
+    return (sa.exc.DBAPIError, sqlite3.Error, *(() if adbc is None else (adbc.Error,)))
 
 
 def place_of(url: sa.URL) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, Literal, cast
 
@@ -16,11 +16,9 @@ from candlecast.store.bulk import (
     AdbcBulk,
     Bulk,
     CopyBulk,
-    OnConflict,
-    Schema,
     SqliteBulk,
-    shaped,
 )
+from candlecast.store.statements import OnConflict, Schema, shaped
 
 Dialect = Literal["sqlite", "postgresql"]
 LOCKS: Final = {"migrations": 1, "bars": 2, "ledger": 3, "registry": 4, "features": 5}
@@ -44,7 +42,7 @@ class Database:
         self._url = url
         self.dialect = cast("Dialect", url.get_backend_name())
         self._writer, self._reader = connecting.make_engines(url)
-        self._adbc = None if self.dialect == "sqlite" else _adbc_pool(url)
+        self._adbc = None if self.dialect == "sqlite" else connecting.make_adbc_pool(url)
 
     @classmethod
     def open(cls, url: str) -> Database:
@@ -93,14 +91,21 @@ class Database:
             yield connection
 
     @contextmanager
+    def reading(self) -> Iterator[sa.Connection]:
+        """A connection for small queries that neither waits for writers nor holds them up."""
+        with connecting.in_our_words(self._url), self._reader.connect() as connection:
+            yield connection
+
+    @contextmanager
     def bulk(self, lock: str | None = None) -> Iterator[Bulk]:
         """A transaction that takes frames: SQLite's own, or ADBC's on Postgres."""
         if self.dialect == "sqlite":
             with self.transaction() as connection:
-                yield SqliteBulk(connection)
+                sqlite_bulk = SqliteBulk(connection)
+                yield sqlite_bulk
+                sqlite_bulk.clear()
             return
-        with self._adbc_connection() as connection:
-            bulk = AdbcBulk(connection)
+        with self._adbc_transaction() as bulk:
             if lock is not None:
                 bulk.run(_advisory_lock(lock))
             yield bulk
@@ -109,12 +114,11 @@ class Database:
     def snapshot(self) -> Iterator[Bulk]:
         """Several reads that see the database at one moment."""
         if self.dialect == "postgresql":
-            with self._adbc_connection() as connection:
-                bulk = AdbcBulk(connection)
+            with self._adbc_transaction() as bulk:
                 bulk.run(sa.text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"))
                 yield bulk
             return
-        with connecting.in_our_words(self._url), self._reader.connect() as reader:
+        with self.reading() as reader:
             reader.exec_driver_sql("BEGIN")
             try:
                 yield SqliteBulk(reader)
@@ -126,7 +130,7 @@ class Database:
         if self.dialect == "postgresql":
             with self._adbc_connection() as connection:
                 return AdbcBulk(connection).read(statement, schema)
-        with connecting.in_our_words(self._url), self._reader.connect() as reader:
+        with self.reading() as reader:
             return SqliteBulk(reader).read(statement, schema)
 
     def upsert(
@@ -145,9 +149,7 @@ class Database:
         if connection is None:
             with self.bulk() as bulk:
                 return bulk.upsert(table, rows, on_conflict)
-        joined: Bulk = (
-            SqliteBulk(connection) if self.dialect == "sqlite" else CopyBulk(connection)
-        )
+        joined: Bulk = SqliteBulk(connection) if self.dialect == "sqlite" else CopyBulk(connection)
         return joined.upsert(table, rows, on_conflict)
 
     @contextmanager
@@ -166,26 +168,25 @@ class Database:
 
     @contextmanager
     def _adbc_connection(self) -> Iterator[Any]:
+        # Autocommitting, so that an idle connection of the pool holds no transaction open.
         assert self._adbc is not None
         with connecting.in_our_words(self._url):
-            pooled = self._adbc.connect()
+            pooled = connecting.checked_out(self._adbc)
             try:
                 yield pooled.driver_connection
             except BaseException:
                 pooled.invalidate()
                 raise
-            pooled.driver_connection.commit()
             pooled.close()
+
+    @contextmanager
+    def _adbc_transaction(self) -> Iterator[AdbcBulk]:
+        with self._adbc_connection() as connection:
+            connection.adbc_connection.set_autocommit(False)
+            yield AdbcBulk(connection)
+            connection.commit()
+            connection.adbc_connection.set_autocommit(True)
 
 
 def _advisory_lock(name: str) -> sa.Select[Any]:
     return sa.select(sa.func.pg_advisory_xact_lock(LOCK_SPACE, LOCKS[name]))
-
-
-def _adbc_pool(url: sa.URL) -> sa.QueuePool:
-    def connect() -> Any:
-        from adbc_driver_postgresql import dbapi
-
-        return dbapi.connect(connecting.libpq_url(url))
-
-    return sa.QueuePool(connect, reset_on_return=None, max_overflow=10)

@@ -45,6 +45,8 @@ class Instant(sa.TypeDecorator[datetime]):
 Identifier: Final = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 """A key that the database counts up; SQLite does so for INTEGER only."""
 
+# A table's `info` says how an upsert treats some columns: `kept` are never overwritten, `ignored`
+# alone do not make a row different, and no row replaces one with a later `never_older`.
 metadata: Final = sa.MetaData(
     naming_convention={
         "pk": "pk_%(table_name)s",
@@ -108,6 +110,7 @@ bars: Final = sa.Table(
     _required("known_at", Instant()),
     _required("first_known_at", Instant()),  # known_at of the bar's first version
     sqlite_with_rowid=False,
+    info={"kept": ("first_known_at",)},
 )
 
 bar_revisions: Final = sa.Table(
@@ -252,6 +255,7 @@ ml_outcomes: Final = sa.Table(
     *(_required(name, sa.Double()) for name in ("pinball", "crps", "pit")),
     sa.Column("crps_climatology", sa.Double()),
     sa.Column("prob_up_climatology", sa.Double()),
+    sa.Column("n_past", sa.Integer()),  # outcomes that the climatology was made of
     sa.Column("is_hit", sa.Boolean()),
 )
 
@@ -269,6 +273,11 @@ ml_forecasts: Final = sa.Table(
     sa.CheckConstraint(LABEL_CHECK, name="label"),
     sa.CheckConstraint(LABEL_CHECK.replace("label", "overall_label"), name="overall_label"),
     sa.CheckConstraint("confidence BETWEEN 0 AND 1", name="confidence"),
+    info={
+        "kept": ("created_at",),
+        "ignored": ("run_at", "updated_at"),
+        "never_older": "as_of",
+    },
 )
 
 APPEND_ONLY: Final = (ml_predictions, ml_outcomes)

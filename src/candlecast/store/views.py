@@ -6,7 +6,7 @@ from typing import Final
 
 import sqlalchemy as sa
 
-from candlecast.store.bulk import as_sql
+from candlecast.store.statements import as_sql
 from candlecast.store.tables import (
     ml_features_ohlcv,
     ml_labels,
@@ -48,7 +48,7 @@ def feature_columns(connection: sa.Connection) -> list[str]:
 
 def _create(connection: sa.Connection, name: str, query: sa.Select[tuple[object, ...]]) -> None:
     text = as_sql(query, connection.dialect)
-    connection.exec_driver_sql(f"CREATE VIEW {name} AS {text}".replace("%", "%%"))
+    connection.exec_driver_sql(f"CREATE VIEW {name} AS {text}")
 
 
 def _preds() -> sa.Select[tuple[object, ...]]:

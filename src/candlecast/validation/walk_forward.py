@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from candlecast.domain.catalog import Model
+from candlecast.domain.catalog import Forecaster
 from candlecast.domain.distribution import N_LEVELS, FloatArray, check_quantiles
 from candlecast.domain.examples import Examples, Rows
 from candlecast.domain.specs import SplitSpec
@@ -31,7 +31,7 @@ class Fold:
 
 
 def walk_forward(
-    fit: Callable[[Examples], Model],
+    fit: Callable[[Examples], Forecaster],
     examples: Examples,
     spec: SplitSpec,
     on_fold: Callable[[int, int], None] | None = None,
@@ -79,7 +79,7 @@ def _training(examples: Examples, split: Split) -> Examples:
     return check_known(training, split.train_until)
 
 
-def _forecast(model: Model, rows: Rows) -> FloatArray:
+def _forecast(model: Forecaster, rows: Rows) -> FloatArray:
     quantiles = check_quantiles(model.predict(rows))
     expected = (len(rows), len(rows.horizons), N_LEVELS)
     if quantiles.shape != expected:

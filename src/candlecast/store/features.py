@@ -1,0 +1,159 @@
+"""Feature values, labels, training sets."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+import polars as pl
+import sqlalchemy as sa
+
+from candlecast.domain.frames import FEATURES, LABELS
+from candlecast.domain.market import Timeframe
+from candlecast.errors import InvalidSpec, NotFound
+from candlecast.store import views
+from candlecast.store.database import Database
+from candlecast.store.statements import schema_of
+from candlecast.store.symbols import chosen, is_among, read_ids, with_ids, with_tickers
+from candlecast.store.tables import ml_features_ohlcv, ml_labels, ml_training_sets
+
+FEATURE_NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,62}")
+LABEL_COLUMNS: Final = (*LABELS.columns, "kind")
+
+
+@dataclass(frozen=True)
+class TrainingSet:
+    """The manifest of a training set: what it takes to build the same rows again."""
+
+    set_id: str
+    spec: str
+    as_of: datetime
+    n_rows: int
+    sha256: str
+    created_at: datetime
+
+
+def write_features(
+    database: Database, timeframe: Timeframe, features: pl.DataFrame, set_id: str
+) -> int:
+    """Store FEATURES as the newest values of their bars; how many rows were new or changed.
+
+    A feature without a column gets one. Features that `features` lacks become null in its rows.
+    """
+    FEATURES.check(features)
+    if features.is_empty():
+        return 0
+    given = [name for name in features.columns if name not in FEATURES.columns]
+    stored = _ensure_columns(database, given)
+    rows = with_ids(features, read_ids(database)).with_columns(
+        pl.lit(timeframe.minutes).alias("timeframe"),
+        pl.lit(set_id).alias("set_id"),
+        *(pl.lit(None, dtype=pl.Float64).alias(name) for name in stored if name not in given),
+    )
+    return database.upsert(_features_table(stored), rows)
+
+
+def read_features(
+    database: Database,
+    timeframe: Timeframe,
+    *,
+    symbols: Sequence[str] | None = None,
+    start: datetime | None = None,
+    end: datetime | None = None,
+) -> pl.DataFrame:
+    """FEATURES with start <= ts <= end as they were stored last."""
+    ids = chosen(read_ids(database), symbols)
+    with database.reading() as connection:
+        names = sorted(views.feature_columns(connection))
+    table = _features_table(names)
+    columns = ["symbol_id", "ts", "as_of", *names]
+    query = sa.select(*(table.c[name] for name in columns)).where(
+        table.c.timeframe == timeframe.minutes,
+        is_among(table.c.symbol_id, ids, symbols),
+        *([table.c.ts >= start] if start is not None else []),
+        *([table.c.ts <= end] if end is not None else []),
+    )
+    frame = database.read(query, schema_of(table.c[name] for name in columns))
+    return FEATURES.check(with_tickers(frame, ids, "ts"))
+
+
+def write_labels(database: Database, timeframe: Timeframe, labels: pl.DataFrame, kind: str) -> int:
+    """Store LABELS of one kind; how many rows were new or changed."""
+    LABELS.check(labels)
+    if labels.is_empty():
+        return 0
+    rows = with_ids(labels, read_ids(database)).with_columns(
+        pl.lit(timeframe.minutes).alias("timeframe"), pl.lit(kind).alias("kind")
+    )
+    return database.upsert(ml_labels, rows)
+
+
+def read_labels(  # noqa: PLR0913 - each says what to leave out
+    database: Database,
+    timeframe: Timeframe,
+    *,
+    symbols: Sequence[str] | None = None,
+    start: datetime | None = None,
+    end: datetime | None = None,
+    horizons: Sequence[str] | None = None,
+    kind: str | None = None,
+) -> pl.DataFrame:
+    """LABELS with start <= ts <= end, and their kind as a last column."""
+    ids = chosen(read_ids(database), symbols)
+    table = ml_labels
+    stored = ["symbol_id", *(name for name in LABEL_COLUMNS if name != "symbol")]
+    query = sa.select(*(table.c[name] for name in stored)).where(
+        table.c.timeframe == timeframe.minutes,
+        is_among(table.c.symbol_id, ids, symbols),
+        *([table.c.ts >= start] if start is not None else []),
+        *([table.c.ts <= end] if end is not None else []),
+        *([table.c.horizon.in_(list(horizons))] if horizons is not None else []),
+        *([table.c.kind == kind] if kind is not None else []),
+    )
+    frame = database.read(query, schema_of(table.c[name] for name in stored))
+    return with_tickers(frame, ids, "ts", "horizon", "kind").select(LABEL_COLUMNS)
+
+
+def write_training_set(database: Database, manifest: TrainingSet) -> None:
+    """Store a manifest; one with the same id stays as it is."""
+    row = pl.DataFrame([vars(manifest)])
+    database.upsert(ml_training_sets, row, on_conflict="nothing")
+
+
+def read_training_set(database: Database, set_id: str) -> TrainingSet:
+    """The manifest of a training set; NotFound names the close ids."""
+    with database.reading() as connection:
+        query = sa.select(ml_training_sets)
+        row = connection.execute(query.where(ml_training_sets.c.set_id == set_id)).one_or_none()
+        if row is None:
+            known = connection.execute(sa.select(ml_training_sets.c.set_id)).scalars()
+            raise NotFound.among("training set", set_id, known)
+    return TrainingSet(**row._asdict())
+
+
+def _ensure_columns(database: Database, names: Sequence[str]) -> list[str]:
+    # All feature columns there are, after adding those that `names` lack.
+    for name in names:
+        if not FEATURE_NAME.fullmatch(name) or name in ml_features_ohlcv.c:
+            raise InvalidSpec(f"{name!r} cannot name a feature; use a-z, 0-9 and _, at most 63")
+    with database.transaction(lock="features") as connection:
+        stored = views.feature_columns(connection)
+        missing = [name for name in names if name not in stored]
+        if missing:
+            connection.execute(sa.text("DROP VIEW IF EXISTS features"))
+            for name in missing:
+                connection.exec_driver_sql(
+                    f'ALTER TABLE {ml_features_ohlcv.name} ADD COLUMN "{name}" DOUBLE PRECISION'
+                )
+            views.recreate_features_view(connection)
+    return sorted([*stored, *missing])
+
+
+def _features_table(names: Sequence[str]) -> sa.Table:
+    table = ml_features_ohlcv.to_metadata(sa.MetaData())
+    for name in names:
+        table.append_column(sa.Column(name, sa.Double()))
+    return table

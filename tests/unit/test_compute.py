@@ -1,0 +1,142 @@
+"""Evaluating a feature set: order, stamps, late bars, windows, and what is refused."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import polars as pl
+import pytest
+
+from candlecast.domain.catalog import FEATURES, Feature
+from candlecast.domain.frames import FEATURES as FRAME
+from candlecast.domain.frames import PRICES
+from candlecast.errors import InvalidSpec, NotFound
+from candlecast.features import compute as module
+from candlecast.features.compute import SETTLING_BARS, compute, newest, standard_set
+from candlecast.validation.causality import audit_features
+
+MIXED = ("return_rank_21", "rsi_14", "har_5", "market_return_1")
+
+
+def heal(prices, symbol, place, delay):
+    """The same prices, but one bar of `symbol` came in `delay` late."""
+    row = pl.int_range(pl.len()).over("symbol")
+    is_late = (pl.col("symbol") == symbol) & (row == place)
+    return prices.with_columns(
+        pl.when(is_late).then(pl.col("known_at") + delay).otherwise("known_at").alias("known_at")
+    )
+
+
+def test_columns_come_in_the_order_asked_for_and_once(prices):
+    columns = compute(prices, [*MIXED, "rsi_14"]).columns
+    assert columns == ["symbol", "ts", "as_of", *MIXED]
+
+
+def test_the_standard_set_is_sorted_and_holds_no_levels():
+    names = standard_set()
+    assert list(names) == sorted(names)
+    assert {"har_1", "har_5", "har_22", "ewma_ratio"} <= set(names)
+    assert set(FEATURES.names()) - set(names) == {"atr_level_14", "obv_level_63", "volume_level"}
+
+
+def test_an_unknown_feature_names_the_close_ones(prices):
+    with pytest.raises(NotFound, match="did you mean rsi_14"):
+        compute(prices, ["rsi_41"])
+
+
+def test_a_feature_that_names_what_does_not_exist_is_refused(prices, monkeypatch):
+    broken = Feature("broken", lambda: pl.col("prophecy") + 1, 0)
+    monkeypatch.setitem(FEATURES._entries, "broken", broken)
+    with pytest.raises(InvalidSpec, match="broken.*prophecy"):
+        compute(prices, ["broken"])
+
+
+def test_no_prices_give_no_rows_but_every_column():
+    for function in (compute, newest):
+        empty = FRAME.check(function(PRICES.empty(), standard_set()))
+        assert empty.shape == (0, 3 + len(standard_set()))
+        assert set(empty.dtypes[3:]) == {pl.Float64}
+
+
+def test_a_row_of_one_symbol_is_stamped_when_its_bar_was_known(prices):
+    assert compute(prices, ["rsi_14"])["as_of"].equals(prices["known_at"])
+
+
+def test_a_row_compared_with_others_waits_for_the_last_of_them(prices):
+    delayed = prices.with_columns(
+        pl.when(pl.col("symbol") == "SYN03")
+        .then(pl.col("known_at") + timedelta(minutes=15))
+        .otherwise("known_at")
+        .alias("known_at")
+    )
+    stamps = delayed.with_columns(pl.col("known_at").max().over("ts"))["known_at"]
+    assert compute(delayed, ["market_return_1"])["as_of"].equals(stamps)
+
+
+def test_a_healed_gap_delays_the_rows_that_were_made_of_it(prices):
+    healed = heal(prices, "SYN00", 200, timedelta(days=30))
+    own = compute(healed, ["rsi_14"]).filter(pl.col("symbol") == "SYN00")
+    seen = healed.filter(pl.col("symbol") == "SYN00")["known_at"][200]
+    late = own.filter(pl.col("ts").is_between(own["ts"][200], seen))
+    assert len(late) > 15
+    assert set(late["as_of"]) == {seen}
+    assert (own["as_of"][:200] < seen).all()
+    assert audit_features(compute, healed, ["rsi_14", "har_22"]) == []
+
+
+def test_a_healed_gap_of_one_symbol_does_not_delay_the_market(prices):
+    before, healed = compute(prices, MIXED), heal(prices, "SYN00", 200, timedelta(days=400))
+    after = compute(healed, MIXED)
+    others = pl.col("symbol") != "SYN00"
+    assert after.filter(others)["as_of"].equals(before.filter(others)["as_of"])
+    assert after.null_count().equals(before.null_count())
+    assert audit_features(compute, healed, MIXED) == []
+
+
+def test_the_newest_rows_read_no_more_bars_than_their_warm_up_takes(prices, monkeypatch):
+    read = []
+    monkeypatch.setattr(
+        module, "compute", lambda frame, names: read.append(frame) or compute(frame, names)
+    )
+    newest(prices, ["return_1"])
+    lengths = read[0].group_by("symbol").len()["len"]
+    assert lengths.max() <= SETTLING_BARS + FEATURES.get("return_1").warmup_bars + 8
+    assert prices.group_by("symbol").len()["len"].max() > lengths.max()
+
+
+def test_with_less_history_than_the_window_the_newest_rows_are_the_same_to_the_bit(prices):
+    short = prices.filter(pl.int_range(pl.len()).over("symbol") < 250)
+    last = compute(short, FEATURES.names()).group_by("symbol", maintain_order=True).last()
+    assert newest(short, FEATURES.names()).equals(last)
+
+
+def test_a_symbol_that_ended_is_compared_with_those_of_its_own_last_bar(prices):
+    columns = ["market_volatility_5", "market_return_5", "return_rank_21"]
+    ended = prices.filter((pl.col("symbol") != "SYN01") | (pl.col("segment") < 0)).vstack(
+        prices.filter(pl.col("symbol") == "SYN01").head(100)
+    )
+    ended = PRICES.check(ended.sort("symbol", "ts"))
+    last = compute(ended, columns).group_by("symbol", maintain_order=True).last()
+    again = newest(ended, columns)
+    assert again["ts"].n_unique() == 3
+    assert again.select("symbol", "ts", "as_of").equals(last.select("symbol", "ts", "as_of"))
+    for name in columns:
+        assert (again[name] - last[name]).abs().max() < 1e-6
+
+
+def test_a_symbol_alone_is_its_own_market(prices):
+    alone = prices.filter(pl.col("symbol") == "SYN00")
+    values = compute(alone, ["return_rank_21", "market_dispersion_1", "market_return_1", "return_1"])
+    warm = values.drop_nulls()
+    assert len(warm) == len(alone) - 60
+    assert warm["return_rank_21"].abs().max() == 0
+    assert warm["market_dispersion_1"].abs().max() == 0
+    assert warm["market_return_1"].equals(warm["return_1"], check_names=False)
+
+
+def test_a_real_gap_starts_the_warm_up_anew_and_a_short_one_does_not(prices):
+    gappy = prices.filter(pl.col("symbol") == "SYN02")
+    assert gappy["segment"].n_unique() == 2
+    is_null = compute(gappy, ["return_1"])["return_1"].is_null()
+    assert is_null.sum() == 2 * FEATURES.get("return_1").warmup_bars
+    assert is_null[120:180].all()

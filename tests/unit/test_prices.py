@@ -1,0 +1,143 @@
+"""BARS to PRICES: factors, sessions, segments, and what is left out."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import polars as pl
+import pytest
+
+from candlecast.domain.frames import BARS, PRICES
+from candlecast.domain.market import Timeframe, trading_calendar
+from candlecast.domain.prices import make_prices, newest_segment_bars
+from candlecast.errors import NotFound
+from price_frames import DAILY, daily_bars, prices_of, stamped
+
+XNYS = trading_calendar("XNYS")
+
+
+def bars_on(days, *, symbol="A", close=100.0, adjusted=None, timeframe=DAILY, calendar=XNYS):
+    """BARS at these instants, known when they closed."""
+    n = len(days)
+    frame = pl.DataFrame(
+        {
+            "symbol": [symbol] * n,
+            "ts": pl.Series(np.asarray(days, dtype="M8[us]")).dt.replace_time_zone("UTC"),
+            **{name: np.full(n, close) for name in ("open", "high", "low", "close")},
+            "volume": np.full(n, 1000.0),
+            "adj_close": adjusted,
+        },
+        schema_overrides={"adj_close": pl.Float64},
+    )
+    opens = frame["ts"].dt.replace_time_zone(None).to_numpy()
+    known = pl.Series(calendar.close_at(opens, timeframe)).dt.replace_time_zone("UTC")
+    known = known.fill_null(datetime(2030, 1, 1, tzinfo=UTC))
+    return BARS.conform(frame.with_columns(known_at=known, source=pl.lit("test")))
+
+
+def sessions_from(day, places):
+    start = int(np.searchsorted(XNYS.sessions, np.datetime64(day)))
+    return XNYS.sessions[start + np.asarray(places)]
+
+
+def test_prices_are_adjusted_and_money_stays_the_same():
+    days = sessions_from("2020-01-02", range(3))
+    prices = PRICES.check(prices_of(bars_on(days, adjusted=[50.0, 50.0, 100.0])))
+    assert prices["factor"].to_list() == [0.5, 0.5, 1.0]
+    assert prices["close"].to_list() == [50.0, 50.0, 100.0]
+    assert prices["high"].to_list() == [50.0, 50.0, 100.0]
+    assert (prices["close"] * prices["volume"]).to_list() == [100_000.0] * 3
+    assert (prices["close"] / prices["factor"]).to_list() == [100.0] * 3
+
+
+def test_a_missing_factor_holds_on_and_is_one_where_there_never_was_any():
+    days = sessions_from("2020-01-02", range(4))
+    prices = prices_of(bars_on(days, adjusted=[None, 80.0, None, 90.0]))
+    assert prices["factor"].to_list() == [1.0, 0.8, 0.8, 0.9]
+    both = pl.concat([bars_on(days, adjusted=[80.0] * 4), bars_on(days, symbol="B")])
+    assert prices_of(both)["factor"].to_list() == [0.8] * 4 + [1.0] * 4
+
+
+def test_a_later_bar_changes_no_earlier_price():
+    bars = daily_bars(n_sessions=80, n_symbols=2)
+    cut = bars["ts"].unique().sort()[50]
+    whole = prices_of(bars).filter(pl.col("ts") <= cut)
+    known = prices_of(bars.filter(pl.col("ts") <= cut))
+    assert whole.equals(known)
+
+
+def test_sessions_count_trading_days_and_close_early_on_half_days():
+    prices = prices_of(bars_on(["2020-11-25", "2020-11-27", "2020-11-30"]))
+    assert prices["session"].diff().to_list() == [None, 1, 1]
+    assert prices["close_at"][1] == datetime(2020, 11, 27, 18, tzinfo=UTC)
+
+
+def test_a_daily_bar_on_a_day_without_session_is_left_out():
+    prices = prices_of(bars_on(["2020-11-25", "2020-11-26", "2020-11-28", "2020-11-30"]))
+    assert prices["ts"].dt.day().to_list() == [25, 30]
+
+
+@pytest.mark.parametrize(("n_missing", "n_segments"), [(0, 1), (5, 1), (6, 2)])
+def test_only_a_long_silence_begins_a_new_segment(n_missing, n_segments):
+    days = sessions_from("2020-01-02", [0, 1, 2, 3 + n_missing, 4 + n_missing])
+    assert prices_of(bars_on(days))["segment"].n_unique() == n_segments
+
+
+def test_segments_are_unique_over_symbols_and_ascend():
+    segments = prices_of(daily_bars(n_sessions=200))["segment"]
+    assert segments.is_sorted()
+    assert segments.n_unique() == 5
+
+
+def test_no_bars_give_no_prices():
+    assert make_prices(BARS.empty(), DAILY, {}).equals(PRICES.empty())
+
+
+def test_a_symbol_without_a_calendar_is_named():
+    bars = bars_on(sessions_from("2020-01-02", [0]), symbol="AAPL")
+    with pytest.raises(NotFound, match="calendar 'AAPL'; did you mean AAPLX"):
+        make_prices(bars, DAILY, {"AAPLX": XNYS})
+
+
+def test_each_symbol_follows_its_own_calendar():
+    days = ["2020-07-03", "2020-07-04", "2020-07-06"]
+    always = trading_calendar("24/7")
+    bars = pl.concat([bars_on(days, symbol="BTC", calendar=always), bars_on(days, symbol="IBM")])
+    prices = PRICES.check(make_prices(bars, DAILY, {"BTC": always, "IBM": XNYS}))
+    assert prices.group_by("symbol", maintain_order=True).len().rows() == [("BTC", 3), ("IBM", 1)]
+    assert prices["close_at"][0] == datetime(2020, 7, 4, tzinfo=UTC)
+
+
+def test_finer_bars_belong_to_the_session_in_progress_or_the_next():
+    minutes = ["2020-07-02T12:00", "2020-07-02T13:30", "2020-07-02T19:55", "2020-07-06T13:30"]
+    five = Timeframe.parse("5m")
+    prices = prices_of(bars_on(minutes, timeframe=five), five)
+    assert (prices["session"] - prices["session"][0]).to_list() == [0, 0, 0, 1]
+    assert prices["segment"].n_unique() == 1
+    assert prices["close_at"][2] == datetime(2020, 7, 2, 20, tzinfo=UTC)
+
+
+def test_a_session_that_begins_before_midnight_utc_is_one_session():
+    sydney = trading_calendar("XASX")
+    opened = sydney.opens[np.searchsorted(sydney.sessions, np.datetime64("2020-01-07"))]
+    assert opened.astype("datetime64[D]") == np.datetime64("2020-01-06")
+    hour = Timeframe.parse("1h")
+    hours = opened + np.arange(5) * np.timedelta64(1, "h")
+    prices = prices_of(bars_on(hours, timeframe=hour, calendar=sydney), hour, "XASX")
+    assert prices["session"].n_unique() == 1
+    assert prices["ts"].dt.date().n_unique() == 2
+
+
+def test_the_newest_bars_of_each_symbol_are_its_last_ones():
+    prices = prices_of(daily_bars(n_sessions=100, n_symbols=2))
+    newest = newest_segment_bars(prices, 7)
+    assert newest.group_by("symbol", maintain_order=True).len()["len"].to_list() == [7, 7]
+    assert newest.equals(prices.group_by("symbol", maintain_order=True).tail(7))
+
+
+def test_bars_are_stamped_when_they_close():
+    bars = daily_bars(n_sessions=5, n_symbols=1)
+    assert (bars["known_at"] - bars["ts"]).min() >= timedelta(hours=18)
+    again = stamped(bars.drop("known_at"), DAILY, XNYS)
+    assert again.equals(bars)
