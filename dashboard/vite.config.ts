@@ -9,6 +9,7 @@ export default defineConfig({
     emptyOutDir: true,
     target: ["chrome125", "firefox128", "safari17.5"], // each knows light-dark() and toSorted()
     chunkSizeWarningLimit: 800,
+    license: { fileName: "licenses.txt" }, // of all that is bundled; the footer links to it
   },
   server: {
     proxy: { "/api": process.env["CANDLECAST_API"] ?? "http://127.0.0.1:8000" },

@@ -87,8 +87,10 @@ def nasty_prices(*, n_sessions: int = 520) -> pl.DataFrame:
                 "symbol": [symbol] * n_sessions,
                 "ts": pl.Series(days).dt.replace_time_zone("UTC"),
                 "open": opens,
-                "high": np.maximum(opens, close) * np.exp(wide * rng.exponential(0.005, n_sessions)),
-                "low": np.minimum(opens, close) * np.exp(-wide * rng.exponential(0.005, n_sessions)),
+                "high": np.maximum(opens, close)
+                * np.exp(wide * rng.exponential(0.005, n_sessions)),
+                "low": np.minimum(opens, close)
+                * np.exp(-wide * rng.exponential(0.005, n_sessions)),
                 "close": close,
                 "volume": volumes.get(symbol, volume),
             }

@@ -46,12 +46,20 @@ def newest_values(prices, nasty):
     return pl.concat([newest(prices, NAMES), newest(nasty, NAMES)])
 
 
+def in_other_units(frame, price, volume):
+    """The values of all features when prices and volumes are counted in other units."""
+    prices = (pl.col(name) * price for name in ("open", "high", "low", "close"))
+    return compute(frame.with_columns(*prices, pl.col("volume") * volume), NAMES)
+
+
 @pytest.fixture(scope="module")
 def values_of_larger(prices, nasty):
-    """The values when a price unit is a thousandth, and a unit of volume a millionth."""
-    units = {"open": 1e3, "high": 1e3, "low": 1e3, "close": 1e3, "volume": 1e6}
-    larger = (f.with_columns(pl.col(n) * k for n, k in units.items()) for f in (prices, nasty))
-    return [compute(frame, NAMES) for frame in larger]
+    return in_other_units(prices, 1e3, 1e6), in_other_units(nasty, 1e3, 1e6)
+
+
+@pytest.fixture(scope="module")
+def values_of_minute(prices):
+    return in_other_units(prices, 1e-9, 1e-6)
 
 
 def test_the_result_is_a_features_frame_with_a_row_for_every_bar(values, prices):
@@ -90,6 +98,14 @@ def test_no_value_is_nan_or_infinite_whatever_the_prices(name, nasty_values):
 
 
 @every_feature
+def test_after_the_warm_up_a_value_is_missing_only_where_nothing_moves(name, nasty, nasty_values):
+    is_warm = nasty.select(pl.int_range(pl.len()).over("segment")).to_series()
+    is_warm = is_warm >= FEATURES.get(name).warmup_bars
+    does_move = ~nasty["symbol"].is_in(["ALL_CONSTANT", "CEASED"])
+    assert nasty_values.filter(is_warm & does_move)[name].null_count() == 0
+
+
+@every_feature
 def test_a_model_sees_only_what_states_its_range_and_keeps_it(name, values, nasty_values):
     entry = FEATURES.get(name)
     if not entry.is_scale_free:
@@ -104,13 +120,29 @@ def test_a_model_sees_only_what_states_its_range_and_keeps_it(name, values, nast
 
 
 @every_feature
-def test_a_model_sees_no_levels_of_price_or_volume(name, values, nasty_values, values_of_larger):
+def test_a_model_sees_no_levels_of_price_or_volume(
+    name, values, nasty_values, values_of_larger, values_of_minute
+):
     fair, nasty = values_of_larger
     if not FEATURES.get(name).is_scale_free:
         assert (fair[name] / values[name]).median() > 100
         return
     np.testing.assert_allclose(fair[name], values[name], rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(values_of_minute[name], values[name], rtol=1e-9, atol=1e-9)
     np.testing.assert_allclose(nasty[name], nasty_values[name], rtol=1e-6, atol=1e-7)
+
+
+ZERO = ("rsi_14", "adx_14", "stochastic_14", "williams_r_14", "cci_20", "mfi_14", "obv_change_21")
+HALF = ("bollinger_position_20", "range_position_63", "downside_share_22")
+NEUTRAL = dict.fromkeys(ZERO, 0.0) | dict.fromkeys(HALF, 0.5)
+
+
+@pytest.mark.parametrize("name", NEUTRAL)
+def test_an_oscillator_is_neutral_where_the_price_stands_still(name, nasty_values):
+    always = nasty_values.filter(pl.col("symbol") == "ALL_CONSTANT")[name].drop_nulls()
+    awhile = nasty_values.filter(pl.col("symbol") == "FROZEN_FOR_LONG")[name][250:295]
+    assert always.unique().to_list() == [NEUTRAL[name]]
+    assert awhile.unique().to_list() == [NEUTRAL[name]]
 
 
 @every_feature

@@ -10,21 +10,26 @@ import pytest
 from candlecast.domain.catalog import FEATURES, Feature
 from candlecast.domain.frames import FEATURES as FRAME
 from candlecast.domain.frames import PRICES
+from candlecast.domain.market import trading_calendar
+from candlecast.domain.prices import make_prices
 from candlecast.errors import InvalidSpec, NotFound
 from candlecast.features import compute as module
 from candlecast.features.compute import SETTLING_BARS, compute, newest, standard_set
 from candlecast.validation.causality import audit_features
+from price_frames import DAILY, daily_bars
 
 MIXED = ("return_rank_21", "rsi_14", "har_5", "market_return_1")
 
 
-def heal(prices, symbol, place, delay):
-    """The same prices, but one bar of `symbol` came in `delay` late."""
+def healed(symbol, place, delay):
+    """PRICES of first versions, of which one bar of `symbol` came in `delay` late."""
+    bars = daily_bars()
     row = pl.int_range(pl.len()).over("symbol")
     is_late = (pl.col("symbol") == symbol) & (row == place)
-    return prices.with_columns(
-        pl.when(is_late).then(pl.col("known_at") + delay).otherwise("known_at").alias("known_at")
-    )
+    known_at = pl.when(is_late).then(pl.col("known_at") + delay).otherwise("known_at")
+    calendars = dict.fromkeys(bars["symbol"].unique(), trading_calendar("XNYS"))
+    stamped = bars.with_columns(known_at.alias("known_at"))
+    return PRICES.check(make_prices(stamped, DAILY, calendars, is_first_version=True))
 
 
 def test_columns_come_in_the_order_asked_for_and_once(prices):
@@ -47,8 +52,14 @@ def test_an_unknown_feature_names_the_close_ones(prices):
 def test_a_feature_that_names_what_does_not_exist_is_refused(prices, monkeypatch):
     broken = Feature("broken", lambda: pl.col("prophecy") + 1, 0)
     monkeypatch.setitem(FEATURES._entries, "broken", broken)
-    with pytest.raises(InvalidSpec, match="broken.*prophecy"):
+    with pytest.raises(InvalidSpec, match=r"broken.*prophecy"):
         compute(prices, ["broken"])
+
+
+def test_what_is_no_finite_number_becomes_null(prices, monkeypatch):
+    wild = Feature("wild", lambda: (pl.col("close") * 0).log() * (pl.col("ts").dt.day() - 5), 0)
+    monkeypatch.setitem(FEATURES._entries, "wild", wild)
+    assert compute(prices, ["wild"])["wild"].null_count() == len(prices)
 
 
 def test_no_prices_give_no_rows_but_every_column():
@@ -73,24 +84,38 @@ def test_a_row_compared_with_others_waits_for_the_last_of_them(prices):
     assert compute(delayed, ["market_return_1"])["as_of"].equals(stamps)
 
 
-def test_a_healed_gap_delays_the_rows_that_were_made_of_it(prices):
-    healed = heal(prices, "SYN00", 200, timedelta(days=30))
-    own = compute(healed, ["rsi_14"]).filter(pl.col("symbol") == "SYN00")
-    seen = healed.filter(pl.col("symbol") == "SYN00")["known_at"][200]
-    late = own.filter(pl.col("ts").is_between(own["ts"][200], seen))
-    assert len(late) > 15
-    assert set(late["as_of"]) == {seen}
-    assert (own["as_of"][:200] < seen).all()
-    assert audit_features(compute, healed, ["rsi_14", "har_22"]) == []
+def test_what_healed_a_gap_is_no_part_of_the_past_of_rows_known_before_it(prices):
+    names = ["rsi_14", "har_22", "return_5"]
+    frame = healed("SYN00", 200, timedelta(days=30))
+    assert audit_features(compute, frame, names) == []
+    late = frame.row(200, named=True)
+    without = prices.filter((pl.col("symbol") != "SYN00") | (pl.col("ts") != late["ts"]))
+    values = compute(frame, names)
+    others = values.filter((pl.col("symbol") != "SYN00") | (pl.col("ts") != late["ts"]))
+    assert others.equals(compute(without, names))
+    assert values.row(200)[2:] == (late["known_at"], None, None, None)
+    taken_as_known = frame.with_columns(segment=prices["segment"])
+    assert audit_features(compute, taken_as_known, names) != []
 
 
-def test_a_healed_gap_of_one_symbol_does_not_delay_the_market(prices):
-    before, healed = compute(prices, MIXED), heal(prices, "SYN00", 200, timedelta(days=400))
-    after = compute(healed, MIXED)
+def test_one_late_bar_does_not_delay_the_market(prices):
+    before, after = (
+        compute(prices, MIXED),
+        compute(healed("SYN00", 200, timedelta(days=400)), MIXED),
+    )
     others = pl.col("symbol") != "SYN00"
     assert after.filter(others)["as_of"].equals(before.filter(others)["as_of"])
-    assert after.null_count().equals(before.null_count())
-    assert audit_features(compute, healed, MIXED) == []
+    assert after.filter(others).null_count().equals(before.filter(others).null_count())
+    assert audit_features(compute, healed("SYN00", 200, timedelta(days=400)), MIXED) == []
+
+
+def test_with_a_late_bar_the_newest_rows_are_the_last_ones_too():
+    frame = healed("SYN00", 500, timedelta(days=400))
+    last = compute(frame, MIXED).group_by("symbol", maintain_order=True).last()
+    again = newest(frame, MIXED)
+    assert again.select("symbol", "ts", "as_of").equals(last.select("symbol", "ts", "as_of"))
+    for name in MIXED:
+        assert (again[name] - last[name]).abs().max() < 1e-6
 
 
 def test_the_newest_rows_read_no_more_bars_than_their_warm_up_takes(prices, monkeypatch):
@@ -126,7 +151,9 @@ def test_a_symbol_that_ended_is_compared_with_those_of_its_own_last_bar(prices):
 
 def test_a_symbol_alone_is_its_own_market(prices):
     alone = prices.filter(pl.col("symbol") == "SYN00")
-    values = compute(alone, ["return_rank_21", "market_dispersion_1", "market_return_1", "return_1"])
+    values = compute(
+        alone, ["return_rank_21", "market_dispersion_1", "market_return_1", "return_1"]
+    )
     warm = values.drop_nulls()
     assert len(warm) == len(alone) - 60
     assert warm["return_rank_21"].abs().max() == 0

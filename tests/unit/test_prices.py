@@ -90,6 +90,24 @@ def test_segments_are_unique_over_symbols_and_ascend():
     assert segments.n_unique() == 5
 
 
+def test_late_bars_are_kept_apart_from_those_known_before_them():
+    bars = bars_on(sessions_from("2020-01-02", range(6)))
+    late = bars["known_at"].to_list()
+    late[1] = late[2] = datetime(2020, 3, 1, tzinfo=UTC)
+    bars = bars.with_columns(known_at=pl.Series(late, dtype=bars["known_at"].dtype))
+    assert prices_of(bars)["segment"].n_unique() == 1
+    first, *rest = make_prices(bars, DAILY, {"A": XNYS}, is_first_version=True)["segment"]
+    assert [segment == first for segment in rest] == [False, False, True, True, True]
+    assert rest[0] == rest[1]
+
+
+def test_bars_known_all_at_once_are_one_segment():
+    bars = bars_on(sessions_from("2020-01-02", range(6)))
+    bars = bars.with_columns(known_at=pl.col("known_at").max())
+    prices = make_prices(bars, DAILY, {"A": XNYS}, is_first_version=True)
+    assert prices["segment"].n_unique() == 1
+
+
 def test_no_bars_give_no_prices():
     assert make_prices(BARS.empty(), DAILY, {}).equals(PRICES.empty())
 

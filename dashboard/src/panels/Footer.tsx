@@ -11,7 +11,8 @@ export function Footer() {
         <a href="https://www.tradingview.com/" target="_blank" rel="noreferrer">
           TradingView Lightweight Charts™
         </a>
-        , © TradingView, Inc. · <a href="/api/v1/openapi.json">API</a>
+        , © TradingView, Inc. · <a href="/licenses.txt">Licences</a> ·{" "}
+        <a href="/api/v1/openapi.json">API</a>
       </p>
     </footer>
   );

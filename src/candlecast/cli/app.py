@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from importlib.metadata import version
 from typing import Annotated, Final
 
 import structlog
@@ -32,10 +33,20 @@ for commands in (data, modelling, serving):
     commands.register(app)
 
 
+def _tell_version(is_asked: bool) -> None:
+    if is_asked:
+        typer.echo(f"candlecast {version('candlecast')}")
+        raise typer.Exit
+
+
 @app.callback()
 def _options(
     is_debug: Annotated[
         bool, typer.Option("--debug", help="Show the whole traceback of an error.")
+    ] = False,
+    is_version_asked: Annotated[
+        bool,
+        typer.Option("--version", help="Print the version.", callback=_tell_version, is_eager=True),
     ] = False,
 ) -> None:
     level = logging.DEBUG if is_debug else getattr(logging, Settings().log_level)

@@ -14,26 +14,39 @@ from candlecast.errors import NotFound
 
 MAX_MISSING_SESSIONS: Final = 5
 """A symbol that is silent for longer starts anew: its indicators warm up again."""
+MAX_SEGMENTS: Final = 1 << 20
+_CHAIN: Final = "_chain"  # a symbol's bars that came in time, or its late ones
 
 
 def make_prices(
-    bars: pl.DataFrame, timeframe: Timeframe, calendars: Mapping[str, TradingCalendar]
+    bars: pl.DataFrame,
+    timeframe: Timeframe,
+    calendars: Mapping[str, TradingCalendar],
+    *,
+    is_first_version: bool = False,
 ) -> pl.DataFrame:
     """PRICES of BARS; `calendars` maps each ticker to its calendar.
 
     The factor is adj_close / close as the source gave it, never scaled to the newest bar, so a
     later bar changes no earlier price; where it is missing the symbol's last one holds on. Daily
     bars that fall on no session are left out. NotFound when a ticker has no calendar.
+
+    Of each bar's first version (`is_first_version`) the late ones, known only after a later bar
+    of their symbol, are kept in segments of their own: what healed a gap is no part of the past
+    of the bars that were known before it.
     """
     if bars.is_empty():
         return PRICES.empty()
-    given = (pl.col("adj_close") / pl.col("close")).forward_fill().over("symbol")
-    is_new = pl.col("symbol") != pl.col("symbol").shift()
-    is_gap = pl.col("session").diff() > MAX_MISSING_SESSIONS + 1
+    later = pl.col("known_at").reverse().cum_min().shift().reverse().over("symbol")
+    is_late = (pl.col("known_at") > later).fill_null(False) & is_first_version
+    chain = pl.col("symbol").rle_id().cast(pl.Int64) * 2 + is_late.cast(pl.Int64)
+    given = (pl.col("adj_close") / pl.col("close")).forward_fill().over(_CHAIN)
+    is_gap = (pl.col("session").diff() > MAX_MISSING_SESSIONS + 1).fill_null(False)
+    segment = pl.col(_CHAIN) * MAX_SEGMENTS + is_gap.cum_sum().over(_CHAIN)
     return (
         _with_sessions(bars, timeframe, calendars)
-        .lazy()
-        .with_columns(given.fill_null(1.0).alias("factor"))
+        .with_columns(chain.alias(_CHAIN))
+        .with_columns(given.fill_null(1.0).alias("factor"), segment.alias("segment"))
         .select(
             "symbol",
             "ts",
@@ -41,11 +54,10 @@ def make_prices(
             pl.col("volume") / pl.col("factor"),
             "factor",
             "session",
-            (is_new | is_gap).fill_null(True).cum_sum().cast(pl.Int64).alias("segment"),
+            "segment",
             "close_at",
             "known_at",
         )
-        .collect()
     )
 
 
@@ -59,7 +71,7 @@ def _with_sessions(
     bars: pl.DataFrame, timeframe: Timeframe, calendars: Mapping[str, TradingCalendar]
 ) -> pl.DataFrame:
     # One look-up a calendar, not one a symbol: symbols of one market share their instants.
-    tickers = bars["symbol"].unique()
+    tickers = bars["symbol"].unique().sort()
     for ticker in tickers:
         if ticker not in calendars:
             raise NotFound.among("symbol with a calendar", ticker, calendars)

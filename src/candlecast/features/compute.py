@@ -6,10 +6,9 @@
    warm-up or is no finite number becomes null.
 3. The universe features are evaluated across the symbols of each ts that were in time.
 
-A row's `as_of` is when all that it was made of was known: its own bar, any bar shortly before it
-that arrived late, and, with a universe feature, the bars of the symbols it is compared with. In
-time is a symbol known within a bar's length of the first one of that ts. Late ones are compared
-among themselves, so that one healed gap does not delay the whole market.
+A row's `as_of` is when its bar was known or, with a universe feature, when the last bar that it
+is compared with was. In time is a symbol known within a bar's length of the first one of that ts;
+late ones are compared among themselves, so that one late bar does not delay the whole market.
 """
 
 from __future__ import annotations
@@ -21,15 +20,15 @@ from typing import Final
 import polars as pl
 
 from candlecast.domain.catalog import FEATURES, Feature
-from candlecast.domain.frames import INSTANT, PRICES
+from candlecast.domain.frames import PRICES
 from candlecast.errors import InvalidSpec
 from candlecast.features.inputs import INPUTS
 
 SETTLING_BARS: Final = 300
 """What `newest` reads beyond the warm-up: recursive averages forget their start within it."""
+MAX_WINDOWS: Final = 1 << 20
 
 _AGE: Final = "_age"  # the row's place in its segment
-_KNOWN: Final = "_known"  # when its own bars were known
 _MARKET: Final = "_market"  # a number for each ts, and one for its late symbols
 
 
@@ -45,11 +44,9 @@ def compute(prices: pl.DataFrame, names: Sequence[str]) -> pl.DataFrame:
     """
     plan = _Plan.of(names)
     inputs = (INPUTS[name]().over("segment").alias(name) for name in plan.inputs)
-    age = pl.int_range(pl.len(), dtype=pl.Int32).over("segment").alias(_AGE)
-    frame = prices.with_columns(pl.col("segment").set_sorted())
-    frame = frame.with_columns(*inputs, age, _known(plan.window_bars))
+    frame = _with_age(prices).with_columns(inputs)
     frame = _evaluated(frame, plan.symbol, "segment")
-    as_of = pl.col(_KNOWN)
+    as_of = pl.col("known_at")
     if plan.universe:
         frame = _evaluated(frame.with_columns(_market()), plan.universe, _MARKET)
         as_of = as_of.max().over(_MARKET)
@@ -100,7 +97,9 @@ def _named_by(entry: Feature, allowed: Iterable[str]) -> list[str]:
 
 def _evaluated(frame: pl.DataFrame, entries: Sequence[Feature], group: str) -> pl.DataFrame:
     # In two steps, because a value that a condition names as well would be computed twice.
-    values = (entry.expression().cast(pl.Float64).over(group).alias(entry.name) for entry in entries)
+    values = (
+        entry.expression().cast(pl.Float64).over(group).alias(entry.name) for entry in entries
+    )
     usable = (
         pl.when((pl.col(_AGE) >= entry.warmup_bars) & pl.col(entry.name).is_finite())
         .then(entry.name)
@@ -110,31 +109,29 @@ def _evaluated(frame: pl.DataFrame, entries: Sequence[Feature], group: str) -> p
     return frame.with_columns(values).with_columns(usable)
 
 
-def _known(window_bars: int) -> pl.Expr:
-    known = pl.col("known_at").to_physical().rolling_max(window_bars, min_samples=1)
-    return known.over("segment").cast(INSTANT).alias(_KNOWN)
+def _with_age(prices: pl.DataFrame) -> pl.DataFrame:
+    # Segments ascend unless late bars are kept apart from them.
+    if prices["segment"].is_sorted():
+        prices = prices.with_columns(pl.col("segment").set_sorted())
+    return prices.with_columns(pl.int_range(pl.len()).over("segment").alias(_AGE))
 
 
 def _market() -> pl.Expr:
-    length = pl.col("close_at") - pl.col("ts")
-    is_late = pl.col(_KNOWN) > pl.col(_KNOWN).min().over("ts") + length
+    first = pl.col("known_at").min().over("ts")
+    is_late = pl.col("known_at") > first + (pl.col("close_at") - pl.col("ts"))
     return (pl.col("ts").to_physical() + is_late.cast(pl.Int64)).alias(_MARKET)
 
 
 def _windows(prices: pl.DataFrame, targets: pl.Series, n_bars: int) -> pl.DataFrame:
     # The bars within `n_bars` up to one of the `targets` (instants): usually every symbol's last
     # ones. Where a symbol's newest bar is older, the others' bars of that time are needed to
-    # compare with, so a symbol can have several windows; each becomes a segment of its own.
-    # The search for the next target never leaves a symbol, for its last bar is one.
+    # compare with, so a segment can have several windows; each becomes a segment of its own.
     is_target = pl.col("ts").is_in(targets.implode())
-    following = pl.when(is_target).then(pl.col(_AGE)).backward_fill()
-    is_new = (pl.col("segment").diff() != 0) | (pl.col(_AGE).diff() != 1)
+    following = pl.when(is_target).then(pl.col(_AGE)).backward_fill().over("segment")
+    number = (pl.col(_AGE).diff() > 1).fill_null(False).cum_sum().over("segment")
     return (
-        prices.lazy()
-        .with_row_index(_AGE)
-        .with_columns(pl.col(_AGE).cast(pl.Int64))
+        _with_age(prices)
         .filter(following - pl.col(_AGE) < n_bars)
-        .with_columns(is_new.fill_null(True).cum_sum().cast(pl.Int64).alias("segment"))
+        .with_columns((pl.col("segment") * MAX_WINDOWS + number).alias("segment"))
         .select(prices.columns)
-        .collect()
     )

@@ -101,7 +101,7 @@ _Market: TypeAlias = list[tuple[TradingCalendar, NDArray[np.intp]]]
 
 def _rows_by_calendar(symbols: pl.Series, calendars: Mapping[str, TradingCalendar]) -> _Market:
     # The positions of each calendar's rows, ascending: one look-up serves all its symbols.
-    tickers = symbols.unique()
+    tickers = symbols.unique().sort()
     for ticker in tickers:
         if ticker not in calendars:
             raise NotFound.among("symbol with a calendar", ticker, calendars)

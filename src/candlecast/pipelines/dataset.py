@@ -8,10 +8,11 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 from importlib.metadata import version
-from typing import Any
+from typing import Any, Final, cast
 
 import numpy as np
 import polars as pl
@@ -19,7 +20,7 @@ from numpy.typing import NDArray
 
 from candlecast.domain import volatility
 from candlecast.domain.catalog import LABELS
-from candlecast.domain.climatology import climatology
+from candlecast.domain.climatology import MIN_COUNT, climatology
 from candlecast.domain.distribution import N_LEVELS, FloatArray
 from candlecast.domain.examples import Examples, Rows
 from candlecast.domain.market import Horizon, Timeframe, TradingCalendar, trading_calendar
@@ -30,7 +31,11 @@ from candlecast.features.compute import compute, newest, standard_set
 from candlecast.store.stores import Stores
 from candlecast.store.symbols import read_symbols
 
-SCALE_BARS = volatility.LONG_RUN_BARS + 300  # after so many bars an EWMA has forgotten its start
+SESSIONS_DAILY: Final = 252
+SESSIONS_INTRADAY: Final = 63
+SCALE_BARS: Final = (
+    volatility.LONG_RUN_BARS + 300
+)  # after so many bars an EWMA has forgotten its start
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,15 +130,14 @@ def read_market(
     calendars = {
         ticker: trading_calendar(known[ticker].calendar) for ticker in bars["symbol"].unique()
     }
-    newest_at: datetime = bars["known_at"].max()
+    newest_at = cast(datetime, bars["known_at"].max())
     prices = make_prices(bars, timeframe, calendars)
     return Market(timeframe, as_of or min(newest_at, now), prices, calendars)
 
 
 def make_training_set(spec: ExperimentSpec, market: Market) -> TrainingSet:
     """Every row of the universe whose features and past are complete, with its outcomes."""
-    counts = dict(market.prices.group_by("symbol").len().sort("symbol").iter_rows())
-    shortfalls = _shortfalls(counts, spec.min_bars)
+    shortfalls = _shortfalls(market, spec.min_bars, market.tickers)
     names = spec.features.names or standard_set()
     features = compute(market.prices, names)
     scales = market.prices.select("symbol", "ts", scale=volatility.scale().over("segment"))
@@ -173,14 +177,13 @@ def newest_dataset(
     scales = recent.select("symbol", "ts", scale=volatility.scale().over("segment"))
     wanted = list(symbols or market.tickers)
     kept = _beside(features, scales, market.prices).filter(pl.col("symbol").is_in(wanted))
-    counts = dict(market.prices.group_by("symbol").len().sort("symbol").iter_rows())
-    shortfalls = _shortfalls({s: n for s, n in counts.items() if s in wanted}, spec.min_bars)
+    shortfalls = _shortfalls(market, spec.min_bars, wanted)
     rows, _, end_at, keys = _assemble(kept, names, spec, market)
     is_ready = ~np.isnan(rows.climatology).any(axis=(1, 2)) & ~np.isnan(rows.scale)
     for ticker in keys.filter(pl.Series(~is_ready))["symbol"]:
         shortfalls[ticker] = (
-            f"{counts[ticker]} bars are too few for a forecast; it needs about "
-            f"{volatility.SCALE_WARMUP_BARS + 100} and {spec.min_bars} to train on"
+            "too few bars for any forecast: volatility needs "
+            f"{volatility.SCALE_WARMUP_BARS} and every horizon {MIN_COUNT} past outcomes"
         )
     dataset = Dataset(
         rows.take(is_ready), keys.filter(pl.Series(is_ready)), end_at[is_ready], shortfalls
@@ -188,12 +191,21 @@ def newest_dataset(
     return dataset, features.join(dataset.keys.select("symbol"), on="symbol", how="semi")
 
 
-def _shortfalls(counts: dict[str, int], min_bars: int) -> dict[str, str]:
-    return {
-        ticker: f"{n} of {min_bars} bars; it is not trained on, and its own past is short"
-        for ticker, n in counts.items()
-        if n < min_bars
-    }
+def needed_bars(min_bars: int, timeframe: Timeframe, calendar: TradingCalendar) -> int:
+    """How many bars a symbol needs to be trained on: `min_bars`, a year of daily bars or three
+    months of finer ones, whichever is most.
+    """
+    sessions = SESSIONS_DAILY if timeframe.is_daily else SESSIONS_INTRADAY
+    return max(min_bars, sessions * calendar.bars_per_session(timeframe))
+
+
+def _shortfalls(market: Market, min_bars: int, tickers: Collection[str]) -> dict[str, str]:
+    found = {}
+    for ticker, n in market.prices.group_by("symbol").len().sort("symbol").iter_rows():
+        needed = needed_bars(min_bars, market.timeframe, market.calendars[ticker])
+        if ticker in tickers and n < needed:
+            found[ticker] = f"{n} of {needed} bars; it is not trained on, and its own past is short"
+    return found
 
 
 def _beside(features: pl.DataFrame, scales: pl.DataFrame, prices: pl.DataFrame) -> pl.DataFrame:

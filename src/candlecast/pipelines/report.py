@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final, TypeAlias, cast, get_args
 
-import numpy as np
 import polars as pl
 
 from candlecast import metrics
@@ -30,7 +29,7 @@ OUT_OF_SAMPLE: Final[tuple[ledger.Origin, ...]] = ("live", "walk_forward")
 SEED: Final = 7
 Card: TypeAlias = dict[str, Any]
 COLUMNS: Final = (
-    *("symbol", "origin", "model_version", "as_of", "horizon", "horizon_bars", "prob_up"),
+    *("symbol", "origin", "model_version", "ts", "horizon", "horizon_bars", "prob_up"),
     *("realised", "crps", "pit", "crps_climatology", "prob_up_climatology", "n_past", "is_hit"),
 )
 
@@ -59,8 +58,8 @@ def make_report(stores: Stores, query: ReportQuery) -> dict[str, Any]:
     horizons = {h: _card(part) for h, part in _parts(settled, "horizon")}
     report: dict[str, Any] = {
         "origins": sorted(rows["origin"].unique()) or list(query.origins or OUT_OF_SAMPLE),
-        "start": _iso(rows["as_of"].min()),
-        "end": _iso(rows["as_of"].max()),
+        "start": _iso(rows["ts"].min()),
+        "end": _iso(rows["ts"].max()),
         "n_forecasts": len(rows),
         "n_settled": len(settled),
         "model_versions": sorted(rows["model_version"].unique()),
@@ -123,7 +122,7 @@ def _overall(settled: pl.DataFrame, horizons: dict[str, Card]) -> Card:
 
 
 def _card(settled: pl.DataFrame) -> Card:
-    when = settled["as_of"].dt.replace_time_zone(None).to_numpy()
+    when = settled["ts"].dt.replace_time_zone(None).to_numpy()
     crps, reference = (settled[n].to_numpy() for n in ("crps", "crps_climatology"))
     up = (settled["realised"] > 0).to_numpy()
     brier, brier_reference = (

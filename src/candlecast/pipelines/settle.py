@@ -88,19 +88,15 @@ def _outcomes(scored: pl.DataFrame, settled_at: datetime) -> pl.DataFrame:
     own = scored.select(QUANTILES).to_numpy().astype(float)
     past = scored.select(f"past_{name}" for name in QUANTILES).to_numpy()
     up = scored["prob_up"].to_numpy()
-    has_past = ~np.isnan(past).any(axis=1)
-    safe = np.where(has_past[:, None], past, 0.0)
-    reference = np.where(has_past, metrics.crps(safe, y), np.nan)
-    up_reference = np.where(has_past, dist.prob_up(safe), np.nan)
     return scored.select(
         pl.col("id").alias("prediction_id"),
         "realised",
         pl.lit(settled_at).alias("settled_at"),
         pl.Series("pinball", metrics.pinball(own, y)),
         pl.Series("crps", metrics.crps(own, y)),
-        pl.Series("crps_climatology", reference, nan_to_null=True),
+        pl.Series("crps_climatology", metrics.crps(past, y), nan_to_null=True),
         pl.Series("pit", metrics.pit(own, y)),
-        pl.Series("prob_up_climatology", up_reference, nan_to_null=True),
+        pl.Series("prob_up_climatology", dist.prob_up(past), nan_to_null=True),
         "n_past",
         pl.Series("is_hit", np.asarray((up > 0.5) == (y > 0))),
     )

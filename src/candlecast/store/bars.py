@@ -23,7 +23,15 @@ from candlecast.domain.frames import BARS, INSTANT
 from candlecast.domain.market import Timeframe
 from candlecast.store.bulk import Bulk
 from candlecast.store.database import Database
-from candlecast.store.statements import Schema, differ, key_of, schema_of, shaped, upsert_statement
+from candlecast.store.statements import (
+    Schema,
+    differ,
+    key_of,
+    schema_of,
+    shaped,
+    upsert_statement,
+    within,
+)
 from candlecast.store.symbols import (
     chosen,
     is_among,
@@ -105,13 +113,11 @@ def read_bars(  # noqa: PLR0913 - each says what to leave out
     ids = chosen(read_ids(database), symbols)
 
     def query(table: sa.Table, *conditions: sa.ColumnElement[bool]) -> sa.Select[Any]:
-        spans = [table.c.ts >= start] if start is not None else []
-        spans += [table.c.ts <= end] if end is not None else []
-        spans += [table.c.known_at <= as_of] if as_of is not None else []
         return sa.select(*(table.c[name] for name in STORED)).where(
             table.c.timeframe == timeframe.minutes,
             is_among(table.c.symbol_id, ids, symbols),
-            *spans,
+            *within(table.c.ts, start, end),
+            *within(table.c.known_at, None, as_of),
             *conditions,
         )
 

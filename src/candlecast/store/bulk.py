@@ -96,7 +96,7 @@ class SqliteBulk:
 
     def run(self, statement: sa.Executable) -> int:
         """See Bulk."""
-        return max(self._connection.execute(statement).rowcount, 0)
+        return _n_touched(self._connection, statement)
 
     def read(self, statement: sa.Executable, schema: Schema) -> pl.DataFrame:
         """See Bulk."""
@@ -190,7 +190,7 @@ class CopyBulk:
 
     def run(self, statement: sa.Executable) -> int:
         """See Bulk."""
-        return max(self._connection.execute(statement).rowcount, 0)
+        return _n_touched(self._connection, statement)
 
     def read(self, statement: sa.Executable, schema: Schema) -> pl.DataFrame:
         """See Bulk."""
@@ -213,6 +213,11 @@ def _upsert_by_stage(
 ) -> int:
     source = bulk.stage(f"new_{table.name}", frame, table)
     return bulk.run(upsert_statement(bulk.dialect, table, frame.columns, source, on_conflict))
+
+
+def _n_touched(connection: sa.Connection, statement: sa.Executable) -> int:
+    counting = {"preserve_rowcount": True}
+    return max(connection.execute(statement, execution_options=counting).rowcount, 0)
 
 
 def _create_temporary(bulk: Bulk, name: str, columns: Sequence[sa.Column[Any]]) -> sa.TableClause:

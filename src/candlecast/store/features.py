@@ -16,7 +16,7 @@ from candlecast.domain.market import Timeframe
 from candlecast.errors import InvalidSpec, NotFound
 from candlecast.store import views
 from candlecast.store.database import Database
-from candlecast.store.statements import schema_of
+from candlecast.store.statements import schema_of, within
 from candlecast.store.symbols import chosen, is_among, read_ids, with_ids, with_tickers
 from candlecast.store.tables import ml_features_ohlcv, ml_labels, ml_training_sets
 
@@ -73,8 +73,7 @@ def read_features(
     query = sa.select(*(table.c[name] for name in columns)).where(
         table.c.timeframe == timeframe.minutes,
         is_among(table.c.symbol_id, ids, symbols),
-        *([table.c.ts >= start] if start is not None else []),
-        *([table.c.ts <= end] if end is not None else []),
+        *within(table.c.ts, start, end),
     )
     frame = database.read(query, schema_of(table.c[name] for name in columns))
     return FEATURES.check(with_tickers(frame, ids, "ts"))
@@ -108,8 +107,7 @@ def read_labels(  # noqa: PLR0913 - each says what to leave out
     query = sa.select(*(table.c[name] for name in stored)).where(
         table.c.timeframe == timeframe.minutes,
         is_among(table.c.symbol_id, ids, symbols),
-        *([table.c.ts >= start] if start is not None else []),
-        *([table.c.ts <= end] if end is not None else []),
+        *within(table.c.ts, start, end),
         *([table.c.horizon.in_(list(horizons))] if horizons is not None else []),
         *([table.c.kind == kind] if kind is not None else []),
     )

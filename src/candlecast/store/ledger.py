@@ -16,7 +16,7 @@ from candlecast.domain.market import Timeframe
 from candlecast.errors import BadFrame, NotFound
 from candlecast.store.bulk import Bulk
 from candlecast.store.database import Database
-from candlecast.store.statements import schema_of, shaped
+from candlecast.store.statements import aware, schema_of, shaped, within
 from candlecast.store.symbols import chosen, is_among, read_ids, with_ids, with_tickers
 from candlecast.store.tables import (
     ml_forecasts,
@@ -88,7 +88,7 @@ def unsettled(database: Database, timeframe: Timeframe, *, due_by: datetime) -> 
     is_settled = sa.exists().where(ml_outcomes.c.prediction_id == p.c.id)
     sources = _sources(database, timeframe)
     query = sa.select(*(p.c[name] for name in _stored(UNSETTLED))).where(
-        p.c.source_id.in_(sources["source_id"].to_list()), p.c.end_at <= due_by, ~is_settled
+        p.c.source_id.in_(sources["source_id"].to_list()), p.c.end_at <= aware(due_by), ~is_settled
     )
     frame = database.read(query, schema_of(query.selected_columns))  # type: ignore[arg-type]
     return with_tickers(frame, read_ids(database), *ORDER[1:]).select(UNSETTLED)
@@ -128,8 +128,7 @@ def read_forecasts(  # noqa: PLR0913 - each says what to leave out
         p.c.source_id.in_(sources["source_id"].to_list()),
         is_among(p.c.symbol_id, ids, symbols),
         *([p.c.horizon == horizon] if horizon is not None else []),
-        *([p.c.ts >= start] if start is not None else []),
-        *([p.c.ts <= end] if end is not None else []),
+        *within(p.c.ts, start, end),
     ]
     query = sa.select(*(o.c[n] if n in OUTCOME else p.c[n] for n in stored)).where(*conditions)
     if settled_only or any(name in OUTCOME for name in columns):

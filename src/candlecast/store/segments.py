@@ -17,6 +17,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from candlecast.domain.frames import BARS, INSTANT
+from candlecast.store.statements import aware
 from candlecast.store.tables import EPOCH
 
 COLUMNS: Final[dict[str, Any]] = {
@@ -67,7 +68,7 @@ class Selection:
         """Whether a version is the one asked for."""
         is_wanted = pl.lit(value=True)
         if self.as_of is not None:
-            is_wanted = pl.col("known_at") <= self.as_of
+            is_wanted = pl.col("known_at") <= aware(self.as_of)
         if self.is_first_version:
             return is_wanted & (pl.col("known_at") == pl.col("first_known_at"))
         return is_wanted & (IS_NEWEST | (pl.col("superseded_at") > self.as_of))
@@ -195,4 +196,4 @@ def _united(known: Slice | None, piece: Slice) -> Slice:
 
 
 def _microseconds(instant: datetime | None) -> int | None:
-    return None if instant is None else (instant - EPOCH) // timedelta(microseconds=1)
+    return None if instant is None else (aware(instant) - EPOCH) // timedelta(microseconds=1)

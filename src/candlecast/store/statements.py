@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 from typing import Any, Final, Literal, TypeAlias
 
 import polars as pl
@@ -10,7 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
 from candlecast.domain.frames import INSTANT
-from candlecast.errors import BadFrame
+from candlecast.errors import BadFrame, InvalidSpec
 from candlecast.store.tables import Instant
 
 Schema: TypeAlias = Mapping[str, Any]
@@ -94,6 +95,22 @@ def differ(
 ) -> sa.ColumnElement[bool]:
     """Whether two rows of values differ, null being a value like any other."""
     return sa.tuple_(*left).is_distinct_from(sa.tuple_(*right))
+
+
+def aware(instant: datetime) -> datetime:
+    """`instant` unchanged; InvalidSpec when it is naive, and so no instant."""
+    if instant.tzinfo is None:
+        raise InvalidSpec(f"{instant} has no time zone; name instants in UTC")
+    return instant
+
+
+def within(
+    column: sa.Column[Any], start: datetime | None, end: datetime | None
+) -> list[sa.ColumnElement[bool]]:
+    """The conditions that start <= column <= end, where given."""
+    after = [] if start is None else [column >= aware(start)]
+    before = [] if end is None else [column <= aware(end)]
+    return [*after, *before]
 
 
 def as_sql(statement: sa.Executable, dialect: sa.Dialect) -> str:
