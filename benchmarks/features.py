@@ -4,76 +4,89 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any, TypeAlias
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import polars as pl
 import talib
-from datasets import daily_prices, frame_sha256
-from measure import Row, Section, interleaved, timed
 
 from candlecast.domain.catalog import FEATURES
 from candlecast.features.compute import compute, standard_set
 from candlecast.features.inputs import INPUTS
-from candlecast.features.volume import MONEY_UNIT
+from datasets import daily_prices, frame_sha256
+from measure import Row, Section, interleaved, timed
 
-Arrays: TypeAlias = Mapping[str, np.ndarray]
-
-PREPARED = ("high_index", "low_index", "close_index", "volume_index")
 ROUNDS = 5
 MOST_RATIO = 2.0
 
-# The TA-Lib calls within the standard features: the same functions and parameters, on numpy.
-BARE: dict[str, Callable[[Arrays], Any]] = {
-    "adx_14": lambda a: talib.ADX(a["high_index"], a["low_index"], a["close_index"], 14),
-    "atr_ratio_14": lambda a: talib.ATR(a["high"], a["low"], a["close"], 14),
-    "bollinger_position_20": lambda a: talib.BBANDS(a["close_index"], 20, 2.0, 2.0),
-    "bollinger_width_20": lambda a: talib.BBANDS(a["close_index"], 20, 1.0, 1.0),
-    "cci_20": lambda a: talib.CCI(a["high"], a["low"], a["close"], 20),
-    "ema_distance_20": lambda a: talib.EMA(a["close"], 20),
-    "macd_12_26": lambda a: talib.MACD(a["close"], 12, 26, 9),
-    "mfi_14": lambda a: talib.MFI(
-        a["high_index"], a["low_index"], a["close_index"], a["money"], 14
-    ),
-    "obv_change_21": lambda a: talib.OBV(a["close"], a["volume"]),
-    "rate_of_change_10": lambda a: talib.ROCP(a["close"], 10),
-    "rsi_14": lambda a: talib.RSI(a["close_index"], 14),
-    "sma_distance_50": lambda a: talib.SMA(a["close"], 50),
-    "stochastic_14": lambda a: talib.STOCH(a["high"], a["low"], a["close"], 14, 3, 0, 3, 0),
-    "trend_slope_21": lambda a: talib.LINEARREG_SLOPE(a["log_close"], 21),
-    "williams_r_14": lambda a: talib.WILLR(a["high"], a["low"], a["close"], 14),
+# The TA-Lib call within each standard feature that has one: the function and its parameters.
+BARE: dict[str, tuple[Callable[..., Any], tuple[float, ...]]] = {
+    "adx_14": (talib.ADX, (14,)),
+    "atr_ratio_14": (talib.ATR, (14,)),
+    "bollinger_position_20": (talib.BBANDS, (20, 2.0, 2.0)),
+    "bollinger_width_20": (talib.BBANDS, (20, 1.0, 1.0)),
+    "cci_20": (talib.CCI, (20,)),
+    "ema_distance_20": (talib.EMA, (20,)),
+    "macd_12_26": (talib.MACD, (12, 26, 9)),
+    "mfi_14": (talib.MFI, (14,)),
+    "obv_change_21": (talib.OBV, ()),
+    "rate_of_change_10": (talib.ROCP, (10,)),
+    "rsi_14": (talib.RSI, (14,)),
+    "sma_distance_50": (talib.SMA, (50,)),
+    "stochastic_14": (talib.STOCH, (14, 3, 0, 3, 0)),
+    "trend_slope_21": (talib.LINEARREG_SLOPE, (21,)),
+    "williams_r_14": (talib.WILLR, (14,)),
 }
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call of TA-Lib: `ours` is the expression, `bare` repeats it for one symbol's arrays."""
+
+    name: str
+    ours: pl.Expr
+    inputs: tuple[pl.Expr, ...]
+
+    def bare(self, arrays: list[np.ndarray]) -> Any:
+        """What the package TA-Lib yields, which takes high and low before close."""
+        function, parameters = BARE[self.name]
+        if len(arrays) >= 3:
+            close, high, low, *rest = arrays
+            arrays = [high, low, close, *rest]
+        return function(*arrays, *parameters)
 
 
 def measure(*, is_quick: bool) -> Section:
     """Time the TA-Lib calls, the features made of them, and the whole standard set."""
     n_symbols, n_sessions = (50, 500) if is_quick else (500, 2_500)
     prices = daily_prices(n_symbols, n_sessions)
-    inputs = prices.with_columns(INPUTS[name]().over("segment").alias(name) for name in PREPARED)
     calls = ta_lib_calls()
-    symbols = list(_by_symbol(inputs))
-    _check_same(inputs, calls, symbols)
-    expressions = [call.over("segment").alias(name) for name, call in calls.items()]
+    names = [call.name for call in calls]
+    frame = _with_inputs(prices, calls)
+    expressions = [call.ours.over("segment").alias(call.name) for call in calls]
+    work = list(_bare_work(frame, calls))
+    _check_same(frame, calls, work)
+    n_rounds = 2 if is_quick else ROUNDS
     best = interleaved(
-        2 if is_quick else ROUNDS,
-        timed("calls", lambda: inputs.select(expressions)),
-        timed("bare", lambda: [call(arrays) for arrays in symbols for call in BARE.values()]),
-        timed("features", lambda: compute(prices, list(calls))),
+        n_rounds,
+        timed("calls", lambda: frame.select(expressions)),
+        timed("bare", lambda: [call.bare(arrays) for call, arrays in work]),
+        timed("features", lambda: compute(prices, names)),
         timed("all", lambda: compute(prices, standard_set())),
     )
-    n = len(prices)
-    bare = best["bare"]
+    n, bare = len(prices), best["bare"]
     return Section(
         title="Features",
         about=(
-            f"The {len(calls)} features of the standard set that call TA-Lib. The peer makes the "
-            "same calls, with the same parameters and inputs, from the package TA-Lib on numpy "
-            "arrays, symbol by symbol; that both yield the same numbers is checked first. The "
-            "first row is our TA-Lib calls alone. The second is the finished features: scaled by "
-            "the volatility, neutral where the price stands still, null while warming up. The "
-            f"third is the whole standard set, all {len(standard_set())} features. The peer's "
-            "time is that of the TA-Lib calls in every row."
+            f"{len(calls)} features of the standard set call TA-Lib. The peer makes the same "
+            "calls, with the same parameters and inputs, from the package TA-Lib on numpy arrays, "
+            "symbol by symbol; that both yield the same numbers is checked first. The first row "
+            "is our TA-Lib calls alone. The second is the finished features: in units of the "
+            "volatility, neutral where the price stands still, null while warming up. The third "
+            f"is the whole standard set of {len(standard_set())} features. The peer's time is "
+            f"that of the TA-Lib calls in every row. Best of {n_rounds}."
         ),
         data=f"{n_symbols} symbols x {n_sessions:,} daily bars, synthetic",
         data_sha256=frame_sha256(prices),
@@ -85,21 +98,22 @@ def measure(*, is_quick: bool) -> Section:
     )
 
 
-def ta_lib_calls() -> dict[str, pl.Expr]:
-    """The one TA-Lib call within each standard feature that has one, taken out of its expression.
+def ta_lib_calls() -> list[Call]:
+    """The TA-Lib calls of the standard features, taken out of their expressions.
 
     A call whose outputs are picked apart stands several times in an expression, but is one.
     """
-    calls = {}
+    calls = []
     for name in standard_set():
         tree = json.loads(FEATURES.get(name).expression().meta.serialize(format="json"))
-        found = {json.dumps(node) for node in _plugins(tree)}
+        found = {json.dumps(node): node for node in _plugins(tree)}
         if len(found) > 1:
-            raise ValueError(f"{name} makes {len(found)} TA-Lib calls; name each in BARE")
-        for text in found:
-            calls[name] = pl.Expr.deserialize(io.StringIO(text), format="json")
-    if calls.keys() != BARE.keys():
-        raise ValueError(f"BARE and the features differ by {sorted(calls.keys() ^ BARE.keys())}")
+            raise ValueError(f"{name} makes {len(found)} different TA-Lib calls; BARE has one each")
+        for node in found.values():
+            inputs = tuple(_expression(part) for part in node["Function"]["input"])
+            calls.append(Call(name, _expression(node), inputs))
+    if differing := {call.name for call in calls} ^ BARE.keys():
+        raise ValueError(f"BARE and the standard features differ by {sorted(differing)}")
     return calls
 
 
@@ -115,21 +129,38 @@ def _plugins(node: Any) -> Iterator[Any]:
             yield from _plugins(part)
 
 
-def _by_symbol(inputs: pl.DataFrame) -> Iterator[Arrays]:
-    derived = inputs.with_columns(
-        log_close=pl.col("close_index").log(), money=pl.col("volume_index") * MONEY_UNIT
-    )
-    for part in derived.partition_by("segment"):
-        numbers = part.select(pl.selectors.float())
-        yield {name: numbers[name].to_numpy() for name in numbers.columns}
+def _expression(node: Any) -> pl.Expr:
+    return pl.Expr.deserialize(io.StringIO(json.dumps(node)), format="json")
 
 
-def _check_same(inputs: pl.DataFrame, calls: Mapping[str, pl.Expr], symbols: list[Arrays]) -> None:
+def _with_inputs(prices: pl.DataFrame, calls: list[Call]) -> pl.DataFrame:
+    named = {name for call in calls for name in call.ours.meta.root_names()}
+    inputs = (INPUTS[name]().over("segment").alias(name) for name in sorted(named & INPUTS.keys()))
+    return prices.with_columns(inputs)
+
+
+def _bare_work(frame: pl.DataFrame, calls: list[Call]) -> Iterator[tuple[Call, list[np.ndarray]]]:
+    # Each call with its arrays, symbol by symbol; what is not a plain column is computed before.
+    computed = {
+        str(part): frame.select(part.over("segment")).to_series().to_numpy()
+        for call in calls
+        for part in call.inputs
+    }
+    ends = np.cumsum(frame["segment"].rle().struct.field("len").to_numpy())
+    for start, stop in zip([0, *ends], ends, strict=False):
+        for call in calls:
+            yield call, [computed[str(part)][start:stop] for part in call.inputs]
+
+
+def _check_same(
+    frame: pl.DataFrame, calls: list[Call], work: list[tuple[Call, list[np.ndarray]]]
+) -> None:
     # Only the first symbol: the calls are the same for all.
-    first = inputs.filter(pl.col("segment") == pl.col("segment").first())
-    for name, call in calls.items():
-        ours = first.select(call.alias(name))[name]
+    first = frame.filter(pl.col("segment") == pl.col("segment").first())
+    for call, arrays in work[: len(calls)]:
+        ours = first.select(call.ours.alias(call.name))[call.name]
         parts = ours.struct.unnest().get_columns() if ours.dtype == pl.Struct else [ours]
-        bare = BARE[name](symbols[0])
-        for mine, theirs in zip(parts, bare if isinstance(bare, tuple) else (bare,), strict=True):
-            np.testing.assert_allclose(mine.fill_null(np.nan).to_numpy(), theirs, rtol=1e-12)
+        theirs = call.bare(arrays)
+        expected = theirs if isinstance(theirs, tuple) else (theirs,)
+        for part, values in zip(parts, expected, strict=True):
+            np.testing.assert_allclose(part.fill_null(np.nan).to_numpy(), values, rtol=1e-12)

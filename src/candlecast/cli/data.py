@@ -21,16 +21,19 @@ from candlecast.cli.session import (
     experiment,
     instant,
     opened,
+    pairs,
     tickers,
 )
 from candlecast.config import Settings
 from candlecast.domain.catalog import PROVIDERS, Provider
 from candlecast.domain.market import Symbol, Timeframe, trading_calendar
-from candlecast.errors import InvalidSpec, NotFound
+from candlecast.domain.specs import check_parameters
+from candlecast.errors import InvalidSpec
 from candlecast.pipelines.audit import audit_features
 from candlecast.pipelines.ingest import IngestRun
 from candlecast.pipelines.ingest import ingest as run_ingest
 from candlecast.pipelines.materialize import Span, materialize_features, materialize_labels
+from candlecast.store.migrate import HEAD
 
 MAX_SHOWN = 20
 
@@ -48,14 +51,17 @@ def register(app: typer.Typer) -> None:
     app.command()(audit)
 
 
-def upgrade() -> None:
+def upgrade(is_json: Json = False) -> None:
     """Bring the database to the newest schema.
 
     Example: candlecast db upgrade
     """
     with opened() as stores:
         stores.database.upgrade()
-    typer.echo("the database has the newest schema")
+    if is_json:
+        echo_json({"revision": HEAD})
+    else:
+        typer.echo("the database has the newest schema")
 
 
 def ingest(  # noqa: PLR0913 - one argument an option
@@ -82,7 +88,7 @@ def ingest(  # noqa: PLR0913 - one argument an option
     """
     offered = {
         "paths": list(paths or ()) or None,
-        "columns": {key: str(value) for key, value in assignments(columns).items()} or None,
+        "columns": pairs(columns, "--map") or None,
         "skip_bad_rows": is_skipping or None,
         **assignments(parameters),
     }
@@ -106,6 +112,7 @@ def labels(
     start: Start = "",
     end: End = "",
     horizon: Annotated[str, typer.Option(help="Horizons with commas, e.g. 1D,1W.")] = "",
+    is_json: Json = False,
 ) -> None:
     """Compute the labels of stored bars and store them.
 
@@ -115,11 +122,15 @@ def labels(
     spec = experiment(None, {"labels.horizons": horizons})
     with opened() as stores:
         changed = materialize_labels(stores, spec, _span(symbols, start, end))
-    typer.echo(f"{changed} label rows written")
+    _tell_written("label", changed, is_json)
 
 
 def features(
-    symbols: Symbols = "", start: Start = "", end: End = "", timeframe: TimeframeName = "1d"
+    symbols: Symbols = "",
+    start: Start = "",
+    end: End = "",
+    timeframe: TimeframeName = "1d",
+    is_json: Json = False,
 ) -> None:
     """Compute every feature of stored bars and store them.
 
@@ -127,7 +138,7 @@ def features(
     """
     with opened() as stores:
         changed = materialize_features(stores, timeframe, _span(symbols, start, end))
-    typer.echo(f"{changed} feature rows written")
+    _tell_written("feature", changed, is_json)
 
 
 def audit(symbols: Symbols = "", timeframe: TimeframeName = "1d", is_json: Json = False) -> None:
@@ -146,6 +157,13 @@ def audit(symbols: Symbols = "", timeframe: TimeframeName = "1d", is_json: Json 
     raise typer.Exit(1 if run.findings else 0)
 
 
+def _tell_written(what: str, n_rows: int, is_json: bool) -> None:
+    if is_json:
+        echo_json({"n_written": n_rows})
+    else:
+        typer.echo(f"{n_rows} {what} rows written")
+
+
 def _span(symbols: str, start: str, end: str) -> Span:
     return Span(tickers(symbols), instant(start), instant(end, is_end=True))
 
@@ -156,13 +174,14 @@ def _provider(name: str, offered: dict[str, Any], defaults: dict[str, Any]) -> P
     known = inspect.signature(factory).parameters
     given = {key: value for key, value in offered.items() if value is not None}
     given = {key: value for key, value in defaults.items() if key in known} | given
-    for key in given:
-        if key not in known:
-            raise NotFound.among(f"parameter of {name}", key, known)
+    check_parameters(name, factory, given)
     missing = [key for key, p in known.items() if p.default is p.empty and key not in given]
     if missing:
         raise InvalidSpec(f"{name} needs {', '.join(missing)}; see candlecast ingest --help")
-    return factory(**given)
+    try:
+        return factory(**given)
+    except ValueError as error:
+        raise InvalidSpec(f"{name}: {error}") from error
 
 
 def _tell(run: IngestRun, is_json: bool) -> None:

@@ -14,6 +14,7 @@ from candlecast.cli.printing import (
     echo_json,
     echo_report,
     echo_table,
+    forecast_rows,
     progress,
     warn,
 )
@@ -136,16 +137,18 @@ def forecast(
 
     Example: candlecast forecast --symbols AAPL --as-of 2012-06-29
     """
+    named = tickers(symbols)
     with opened() as stores:
         run = run_forecast(
             stores,
             timeframe=timeframe,
             version=version or None,
-            symbols=tickers(symbols),
+            symbols=named,
             as_of=instant(as_of, is_end=True),
         )
     _tell_forecast(run, is_json)
-    raise typer.Exit(1 if len(run.forecasts) == 0 else 0)
+    answered = set(run.forecasts["symbol"])
+    raise typer.Exit(0 if answered and answered >= set(named) else 1)
 
 
 def settle(timeframe: TimeframeName = "1d", as_of: AsOf = "", is_json: Json = False) -> None:
@@ -247,8 +250,7 @@ def _tell_forecast(run: ForecastRun, is_json: bool) -> None:
         "shortfalls": run.shortfalls,
     }
     if is_json:
-        rows = run.forecasts.drop("features", "feature_hash", "fold").to_dicts()
-        echo_json(summary | {"forecasts": rows})
+        echo_json(summary | {"forecasts": forecast_rows(run.forecasts)})
         return
     echo_forecasts(run.forecasts)
     typer.echo(f"{run.model_version}, {run.origin}, {run.n_new} new rows in the ledger")

@@ -68,6 +68,11 @@ def _plain(step: str, done: int, total: int) -> None:
     typer.echo(f"{step}: {done}/{total}", err=True)
 
 
+def forecast_rows(forecasts: pl.DataFrame) -> list[dict[str, Any]]:
+    """Forecasts as plain values, without what only the ledger keeps."""
+    return forecasts.drop("features", "feature_hash", "fold").to_dicts()
+
+
 def echo_forecasts(forecasts: pl.DataFrame) -> None:
     """Print forecasts, a row for each symbol and horizon."""
     rows = [
@@ -80,7 +85,7 @@ def echo_forecasts(forecasts: pl.DataFrame) -> None:
             f"{row['prob_up']:.1%}",
             *(f"{row['last_close'] * exp(row[name]):.2f}" for name in ("q100", "q500", "q900")),
         ]
-        for row in forecasts.iter_rows(named=True)
+        for row in forecasts.sort("symbol", "horizon_bars").iter_rows(named=True)
     ]
     columns = ("symbol", "last bar", "close", "label", "confidence", "P(up)")
     echo_table("Current forecasts", (*columns, "80 % low", "median", "80 % high"), rows)

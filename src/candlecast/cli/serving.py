@@ -6,10 +6,17 @@ from typing import Annotated
 
 import typer
 
-from candlecast.cli.printing import echo_forecasts, echo_report, progress, warn
-from candlecast.cli.session import opened
+from candlecast.cli.printing import (
+    echo_forecasts,
+    echo_json,
+    echo_report,
+    forecast_rows,
+    progress,
+    warn,
+)
+from candlecast.cli.session import Json, experiment, opened
 from candlecast.config import Settings
-from candlecast.pipelines.demo import run_demo
+from candlecast.pipelines.demo import DemoRun, run_demo
 from candlecast.store.stores import Stores
 
 Host = Annotated[str, typer.Option(help="Address to listen on.")]
@@ -37,6 +44,7 @@ def demo(
     ] = True,
     host: Host = "127.0.0.1",
     port: Port = 8000,
+    is_json: Json = False,
 ) -> None:
     """Real bars to forecasts on a page, in one go; a second run repeats nothing.
 
@@ -44,14 +52,22 @@ def demo(
     """
     with opened() as stores:
         with progress() as tell:
-            run = run_demo(stores, tell)
-        echo_report(run.report)
-        echo_forecasts(run.forecasts)
-        warn(run.shortfalls, "forecast, but with little history of their own:")
-        now = run.stores.clock.now()
-        typer.echo(f"{run.model_version} serves; the demo's clock stands at {now:%Y-%m-%d %H:%M}")
+            run = run_demo(stores, experiment(None, {}), tell)
+        _tell_demo(run, is_json)
         if is_serving:
             _serve(run.stores, host, port)
+
+
+def _tell_demo(run: DemoRun, is_json: bool) -> None:
+    now = run.stores.clock.now()
+    if is_json:
+        plain = {"model_version": run.model_version, "now": now, "shortfalls": run.shortfalls}
+        echo_json(plain | {"report": run.report, "forecasts": forecast_rows(run.forecasts)})
+        return
+    echo_report(run.report)
+    echo_forecasts(run.forecasts)
+    warn(run.shortfalls, "forecast, but with little history of their own:")
+    typer.echo(f"{run.model_version} serves; the demo's clock stands at {now:%Y-%m-%d %H:%M}")
 
 
 def _serve(stores: Stores, host: str, port: int) -> None:

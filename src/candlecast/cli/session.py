@@ -67,21 +67,26 @@ def instant(text: str, *, is_end: bool = False) -> datetime | None:
         return None
     try:
         moment = datetime.fromisoformat(text)
-    except ValueError as error:
+        if len(text) <= len("2015-06-30") and is_end:
+            moment = datetime.combine(date.fromisoformat(text), time.max)
+        return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+    except (ValueError, OverflowError) as error:
         raise InvalidSpec(f"{text!r} is no date; write 2015-06-30 or 2015-06-30T21:00") from error
-    if len(text) <= len("2015-06-30") and is_end:
-        moment = datetime.combine(date.fromisoformat(text), time.max)
-    return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
-def assignments(pairs: list[str] | None) -> dict[str, Parameter]:
-    """``name=value`` pairs; values that read as numbers or true/false become such."""
-    found: dict[str, Parameter] = {}
-    for pair in pairs or []:
-        name, separator, text = pair.partition("=")
-        if not separator or not name:
-            raise InvalidSpec(f"--set takes name=value, not {pair!r}")
-        found[name.strip()] = _value(text.strip())
+def assignments(texts: list[str] | None) -> dict[str, Parameter]:
+    """The pairs of ``--set``; values that read as numbers or true/false become such."""
+    return {name: _value(text) for name, text in pairs(texts, "--set").items()}
+
+
+def pairs(texts: list[str] | None, option: str) -> dict[str, str]:
+    """What was given to a repeatable option as ``name=value``."""
+    found: dict[str, str] = {}
+    for given in texts or []:
+        name, separator, text = given.partition("=")
+        if not separator or not name.strip():
+            raise InvalidSpec(f"{option} takes name=value, not {given!r}")
+        found[name.strip()] = text.strip()
     return found
 
 

@@ -101,9 +101,10 @@ class Model(Forecaster, Protocol):
 class Feature:
     """One column of numbers that a model may see.
 
-    `expression()` yields a Polars expression over PRICES. A feature of scope ``symbol`` is
-    evaluated within each segment (a symbol between two real gaps), one of scope ``universe``
-    across all symbols of one ``ts``. The first `warmup_bars` values of a segment are null.
+    `expression()` yields a Polars expression over PRICES and the `INPUTS` of `features.inputs`.
+    A feature of scope ``symbol`` is evaluated within each segment (a symbol between two real
+    gaps), one of scope ``universe`` across all symbols of one ``ts``: it names the symbol features
+    that it compares. The first `warmup_bars` values of a segment are null.
     `is_scale_free` says whether a model may see it: ratios, z-scores and logarithms, but no
     price or volume levels.
     """

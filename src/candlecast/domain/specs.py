@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
 import math
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from types import UnionType
@@ -101,8 +102,8 @@ class SplitSpec(Spec):
     def __post_init__(self) -> None:
         if self.n_splits < 1 or (self.test_size is not None and self.test_size < 1):
             raise InvalidSpec("n_splits and test_size are at least 1")
-        if self.embargo_days < 0:
-            raise InvalidSpec("embargo_days is not negative")
+        if not 0 <= self.embargo_days < math.inf:
+            raise InvalidSpec(f"embargo_days is {self.embargo_days}; it is finite, not negative")
 
 
 @dataclass(frozen=True)
@@ -155,6 +156,26 @@ class ExperimentSpec(Spec):
         """The same experiment with further model parameters."""
         merged = {**self.model.parameters, **parameters}
         return replace(self, model=replace(self.model, parameters=merged))
+
+
+def check_parameters(
+    kind: str,
+    factory: Callable[..., Any],
+    parameters: Mapping[str, Any],
+    hidden: Collection[str] = (),
+) -> None:
+    """NotFound for a parameter that `factory`, called `kind`, does not take or that is `hidden`;
+    InvalidSpec for a number, text or flag where it takes another of these.
+    """
+    known = [name for name in inspect.signature(factory).parameters if name not in hidden]
+    hints = get_type_hints(factory.__init__ if inspect.isclass(factory) else factory)
+    for name, value in parameters.items():
+        if name not in known:
+            raise NotFound.among(f"parameter of {kind}", name, known)
+        wanted: Any = hints.get(name)
+        is_whole = wanted is float and type(value) is int
+        if wanted in get_args(Parameter) and not is_whole and not _fits(wanted, value):
+            raise InvalidSpec(f"{name} of {kind} is {value!r}, which is no {wanted.__name__}")
 
 
 def to_mapping(spec: Spec) -> dict[str, Any]:

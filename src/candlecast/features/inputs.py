@@ -16,33 +16,39 @@ WIDEST_MOVE: Final = 10.0
 """Moves in units of the symbol's volatility are kept within this."""
 STILL_BARS: Final = 56
 """After so many bars without a move an oscillator is neutral: it has nothing left to swing on."""
-FIRST_VOLUME_BARS: Final = 20
 
 
-def price_index(name: str) -> pl.Expr:
-    """A price in units near its segment's first close: TA-Lib takes 1e-14 for nothing."""
-    return pl.col(name) / _power_of_two(pl.col("close").first())
+def bars_since(event: pl.Expr) -> pl.Expr:
+    """How many bars ago `event` was last true; the first bar of a segment counts as one."""
+    place = pl.int_range(pl.len())
+    return place - pl.when(event.fill_null(True)).then(place).forward_fill()
 
 
-def volume_index() -> pl.Expr:
-    """Volume in units near the largest of its segment's first bars, for the same reason."""
-    first = pl.col("volume").head(FIRST_VOLUME_BARS).max()
-    return pl.col("volume") / pl.when(first > 0).then(_power_of_two(first)).otherwise(1.0)
+def has_changed(*names: str) -> pl.Expr:
+    """Whether any of these columns differs from the bar before."""
+    return pl.any_horizontal(pl.col(name) != pl.col(name).shift() for name in names)
 
 
-def _power_of_two(value: pl.Expr) -> pl.Expr:
-    # Dividing by it is exact: two moves of the same size stay of the same size, as ADX needs.
-    return pl.lit(2.0).pow(value.log(2).floor())
+def log_ratio(value: pl.Expr, reference: pl.Expr) -> pl.Expr:
+    """Logarithm of value / reference, within ±3: for any `value` >= 0 and `reference` > 0."""
+    return (value / reference).log().clip(-WIDEST_LOG_RATIO, WIDEST_LOG_RATIO)
+
+
+def log_volume(n_bars: int = 63) -> pl.Expr:
+    """Logarithm of the volume over its average of `n_bars`, within ±3; 0 where there was none."""
+    volume = pl.col("volume")
+    ratio = log_ratio(volume, volume.rolling_mean(n_bars, min_samples=1))
+    return pl.when(bars_since(volume > 0) < n_bars).then(ratio).otherwise(0.0)
 
 
 INPUTS: Final[dict[str, Callable[[], pl.Expr]]] = {
     "log_return": volatility.log_return,
     "scale": volatility.scale,
     "bar_variance": volatility.bar_variance,
-    "high_index": lambda: price_index("high"),
-    "low_index": lambda: price_index("low"),
-    "close_index": lambda: price_index("close"),
-    "volume_index": volume_index,
+    "still_bars": lambda: bars_since(has_changed("high", "low", "close")),
+    "still_closes": lambda: bars_since(has_changed("close")),
+    "untraded_bars": lambda: bars_since(pl.col("volume") > 0),
+    "log_volume": log_volume,
 }
 """What a feature may name beside the columns of PRICES; computed once for all of them."""
 
@@ -53,25 +59,23 @@ def per_scale(move: pl.Expr, n_bars: int = 1) -> pl.Expr:
     return (move / unit).clip(-WIDEST_MOVE, WIDEST_MOVE)
 
 
-def log_ratio(value: pl.Expr, reference: pl.Expr) -> pl.Expr:
-    """Logarithm of value / reference, within ±3: for any `value` >= 0 and `reference` > 0."""
-    return (value.log() - reference.log()).clip(-WIDEST_LOG_RATIO, WIDEST_LOG_RATIO)
-
-
 def volatility_ratio(variance: pl.Expr) -> pl.Expr:
     """Logarithm of the volatility in `variance` over the symbol's forecast, within ±3."""
-    half = 0.5 * variance.clip(lower_bound=0.0).log()
-    return (half - pl.col("scale").log()).clip(-WIDEST_LOG_RATIO, WIDEST_LOG_RATIO)
+    half = 0.5 * (variance.clip(lower_bound=0.0) / pl.col("scale") ** 2).log()
+    return half.clip(-WIDEST_LOG_RATIO, WIDEST_LOG_RATIO)
 
 
-def where_moving(oscillator: pl.Expr, neutral: float, n_bars: int = STILL_BARS) -> pl.Expr:
-    """`oscillator`, or `neutral` where neither high nor low moved for `n_bars`."""
-    highest = pl.col("high").rolling_max(n_bars, min_samples=1)
-    lowest = pl.col("low").rolling_min(n_bars, min_samples=1)
-    return pl.when(highest > lowest).then(oscillator).otherwise(neutral)
+def unless_still(oscillator: pl.Expr, neutral: float, n_bars: int = STILL_BARS) -> pl.Expr:
+    """`oscillator`, or `neutral` where each of the last `n_bars` was like the one before."""
+    return pl.when(pl.col("still_bars") < n_bars - 1).then(oscillator).otherwise(neutral)
+
+
+def unless_flat(position: pl.Expr, neutral: float, n_bars: int) -> pl.Expr:
+    """`position` in the range of `n_bars`, or `neutral` where there was no range."""
+    is_flat = (pl.col("still_bars") >= n_bars - 1) & (pl.col("high") == pl.col("low"))
+    return pl.when(is_flat).then(neutral).otherwise(position)
 
 
 def where_traded(ratio: pl.Expr, n_bars: int) -> pl.Expr:
     """`ratio`, or 0 where nothing was traded for `n_bars`."""
-    busiest = pl.col("volume").rolling_max(n_bars, min_samples=1)
-    return pl.when(busiest > 0).then(ratio).otherwise(0.0)
+    return pl.when(pl.col("untraded_bars") < n_bars).then(ratio).otherwise(0.0)

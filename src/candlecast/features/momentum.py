@@ -6,10 +6,7 @@ import polars as pl
 import polars_talib as ta
 
 from candlecast.domain.catalog import feature
-from candlecast.features.inputs import per_scale, where_moving
-
-NOTHING = 1e-5
-"""Ranges below this share of the price are rounding, not moves."""
+from candlecast.features.inputs import STILL_BARS, per_scale, unless_flat, unless_still
 
 
 @feature("return_1", warmup_bars=60)
@@ -87,10 +84,8 @@ def rsi_14() -> pl.Expr:
     ----------
     Wilder (1978), New Concepts in Technical Trading Systems, section VI; TA-Lib's RSI.
     """
-    closes = pl.col("close")
-    is_still = closes.rolling_max(56, min_samples=1) == closes.rolling_min(56, min_samples=1)
-    index = ta.rsi(pl.col("close_index"), 14) / 50 - 1
-    return pl.when(is_still).then(0.0).otherwise(index)
+    index = ta.rsi(pl.col("close"), 14) / 50 - 1
+    return pl.when(pl.col("still_closes") < STILL_BARS - 1).then(index).otherwise(0.0)
 
 
 @feature("stochastic_14", warmup_bars=60)
@@ -107,7 +102,7 @@ def stochastic_14() -> pl.Expr:
     """
     high, low, close = pl.col("high"), pl.col("low"), pl.col("close")
     slow = ta.stoch(high, low, close, 14, 3, 0, 3, 0).struct.field("slowk")
-    return where_moving(slow.clip(0.0, 100.0) / 50 - 1, 0.0, 16)
+    return unless_flat(slow.clip(0.0, 100.0) / 50 - 1, 0.0, 16)
 
 
 @feature("williams_r_14", warmup_bars=60)
@@ -123,7 +118,7 @@ def williams_r_14() -> pl.Expr:
     Williams (1979), How I Made One Million Dollars; TA-Lib's WILLR.
     """
     percent = ta.willr(pl.col("high"), pl.col("low"), pl.col("close"), 14)
-    return where_moving((percent / 50 + 1).clip(-1.0, 1.0), 0.0, 14)
+    return unless_flat((percent / 50 + 1).clip(-1.0, 1.0), 0.0, 14)
 
 
 @feature("cci_20", warmup_bars=60)
@@ -139,11 +134,7 @@ def cci_20() -> pl.Expr:
     Lambert (1980), Commodities 9(10); TA-Lib's CCI.
     """
     high, low, close = pl.col("high"), pl.col("low"), pl.col("close")
-    typical = high + low + close
-    highest = typical.rolling_max(20, min_samples=1)
-    lowest = typical.rolling_min(20, min_samples=1)
-    is_still = highest - lowest <= NOTHING * highest
-    return pl.when(is_still).then(0.0).otherwise(ta.cci(high, low, close, 20) / 100)
+    return unless_still(ta.cci(high, low, close, 20) / 100, 0.0, 20)
 
 
 @feature("bollinger_position_20", warmup_bars=60)
@@ -158,10 +149,8 @@ def bollinger_position_20() -> pl.Expr:
     ----------
     Bollinger (2001), Bollinger on Bollinger Bands; TA-Lib's BBANDS.
     """
-    closes = pl.col("close_index")
+    closes = pl.col("close")
     bands = ta.bbands(closes, 20, 2.0, 2.0)
     upper, lower = bands.struct.field("upperband"), bands.struct.field("lowerband")
-    highest = closes.rolling_max(20, min_samples=1)
-    is_still = highest - closes.rolling_min(20, min_samples=1) <= NOTHING * highest
     position = ((closes - lower) / (upper - lower)).clip(-1.0, 2.0)
-    return pl.when(is_still).then(0.5).otherwise(position)
+    return pl.when(pl.col("still_closes") < 19).then(position).otherwise(0.5)

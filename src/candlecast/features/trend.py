@@ -6,7 +6,7 @@ import polars as pl
 import polars_talib as ta
 
 from candlecast.domain.catalog import feature
-from candlecast.features.inputs import per_scale, where_moving
+from candlecast.features.inputs import per_scale, unless_flat, unless_still
 
 
 @feature("macd_12_26", warmup_bars=100)
@@ -37,8 +37,8 @@ def adx_14() -> pl.Expr:
     ----------
     Wilder (1978), New Concepts in Technical Trading Systems, section IV; TA-Lib's ADX.
     """
-    index = ta.adx(pl.col("high_index"), pl.col("low_index"), pl.col("close_index"), 14)
-    return where_moving(index / 100, 0.0)
+    index = ta.adx(pl.col("high"), pl.col("low"), pl.col("close"), 14)
+    return unless_still(index / 100, 0.0)
 
 
 @feature("trend_slope_21", warmup_bars=60)
@@ -53,7 +53,7 @@ def trend_slope_21() -> pl.Expr:
     ----------
     TA-Lib's LINEARREG_SLOPE.
     """
-    return per_scale(ta.linearreg_slope(pl.col("close_index").log(), 21) * 21, 21)
+    return per_scale(ta.linearreg_slope(pl.col("close").log(), 21) * 21, 21)
 
 
 @feature("sma_distance_50", warmup_bars=60)
@@ -117,4 +117,4 @@ def range_position_63() -> pl.Expr:
     highest = pl.col("high").rolling_max(63, min_samples=1)
     lowest = pl.col("low").rolling_min(63, min_samples=1)
     position = (pl.col("close") - lowest) / (highest - lowest)
-    return where_moving(position.clip(0.0, 1.0), 0.5, 63)
+    return unless_flat(position.clip(0.0, 1.0), 0.5, 63)

@@ -199,7 +199,7 @@ def bollinger_width_20() -> pl.Expr:
     ----------
     Bollinger (2001), Bollinger on Bollinger Bands; TA-Lib's BBANDS.
     """
-    bands = ta.bbands(pl.col("close_index"), 20, 1.0, 1.0)
+    bands = ta.bbands(pl.col("close"), 20, 1.0, 1.0)
     middle = bands.struct.field("middleband")
     return volatility_ratio((bands.struct.field("upperband") / middle - 1) ** 2)
 

@@ -6,16 +6,7 @@ import polars as pl
 import polars_talib as ta
 
 from candlecast.domain.catalog import feature
-from candlecast.features.inputs import log_ratio, where_traded
-
-MONEY_UNIT = 1e9
-"""TA-Lib takes a money flow below 1 for none at all: this many units are a usual first bar's."""
-
-
-def _log_volume() -> pl.Expr:
-    # A bar without a trade counts as a twentieth of the average, not as minus infinity.
-    volume = pl.col("volume")
-    return where_traded(log_ratio(volume, volume.rolling_mean(63, min_samples=1)), 63)
+from candlecast.features.inputs import log_ratio, unless_still, where_traded
 
 
 @feature("volume_z_63", warmup_bars=63)
@@ -26,7 +17,7 @@ def volume_z_63() -> pl.Expr:
     -------
     Expr : in [-5, 5]; 0 where the volume is constant or nothing is traded.
     """
-    level = _log_volume()
+    level = pl.col("log_volume")
     deviation = level.rolling_std(63, min_samples=20)
     z = (level - level.rolling_mean(63, min_samples=20)) / deviation
     return pl.when(deviation > 1e-3).then(z.clip(-5.0, 5.0)).otherwise(0.0)
@@ -61,11 +52,9 @@ def mfi_14() -> pl.Expr:
     ----------
     Quong and Soudack (1989), Technical Analysis of Stocks and Commodities 7(3); TA-Lib's MFI.
     """
-    high, low, close = pl.col("high_index"), pl.col("low_index"), pl.col("close_index")
-    index = ta.mfi(high, low, close, pl.col("volume_index") * MONEY_UNIT, 14) / 50 - 1
-    typical = high + low + close
-    is_still = typical.rolling_max(15, min_samples=1) == typical.rolling_min(15, min_samples=1)
-    return where_traded(pl.when(is_still).then(0.0).otherwise(index.clip(-1.0, 1.0)), 14)
+    high, low, close = pl.col("high"), pl.col("low"), pl.col("close")
+    index = ta.mfi(high, low, close, pl.col("volume"), 14) / 50 - 1
+    return where_traded(unless_still(index.clip(-1.0, 1.0), 0.0, 15), 14)
 
 
 @feature("amihud_21", warmup_bars=126)
@@ -82,7 +71,7 @@ def amihud_21() -> pl.Expr:
     ----------
     Amihud (2002), Journal of Financial Markets 5(1), eq. 1.
     """
-    traded = pl.col("close_index") * pl.col("volume_index")
+    traded = pl.col("close") * pl.col("volume")
     bar = pl.when(traded > 0).then(pl.col("log_return").abs() / traded)
     short, long = (bar.rolling_mean(n, min_samples=n // 4).clip(lower_bound=0.0) for n in (21, 252))
     is_known = bar.rolling_max(252, min_samples=1) > 0

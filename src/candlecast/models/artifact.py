@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-import inspect
 import json
 from importlib.metadata import version as library_version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from candlecast.domain.catalog import MODELS
-from candlecast.domain.specs import ModelSpec, to_mapping
-from candlecast.errors import BadArtifact, InvalidSpec, NotFound
+from candlecast.domain.specs import ModelSpec, check_parameters, to_mapping
+from candlecast.errors import BadArtifact, InvalidSpec
 
 if TYPE_CHECKING:
     from candlecast.domain.catalog import Model
@@ -39,10 +38,7 @@ def read_json(path: Path) -> Any:
 def make_base_model(spec: ModelSpec, seed: int) -> Model:
     """The model of the catalogue that `spec` names; InvalidSpec for a parameter it has not."""
     factory = MODELS.get(spec.kind)
-    known = [name for name in inspect.signature(factory).parameters if name != "seed"]
-    for name in spec.parameters:
-        if name not in known:
-            raise NotFound.among(f"parameter of {spec.kind}", name, known)
+    check_parameters(spec.kind, factory, spec.parameters, hidden=("seed",))
     try:
         model: Model = factory(seed=seed, **spec.parameters)
     except (TypeError, ValueError) as error:

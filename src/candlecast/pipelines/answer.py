@@ -77,6 +77,8 @@ def _details(own: dict[str, Any], batch: Batch, quantiles: FloatArray) -> dict[s
     classes = dist.class_probabilities(quantiles, own["lower"], own["upper"])
     loss = -np.expm1(-dist.value_at_risk(quantiles, TAIL))
     shortfall = -np.expm1(-dist.expected_shortfall(quantiles, TAIL))
+    action = signals.action(classes, own["yhat"])
+    size = float(sizing.position_size(own["yhat"], own["yhat_std"]))
     return {
         "horizon": own["horizon"],
         "label": own["label"],
@@ -92,8 +94,8 @@ def _details(own: dict[str, Any], batch: Batch, quantiles: FloatArray) -> dict[s
         "predicted_price": _price(own["last_close"] * np.exp(own["q500"])),
         "value_at_risk_95": float(loss),
         "expected_shortfall_95": float(shortfall),
-        "action": signals.action(classes, own["yhat"]),
-        "position_size": float(sizing.position_size(own["yhat"], own["yhat_std"])),
+        "action": action,
+        "position_size": 0.0 if action == "hold" else size,
         "threshold": {
             "rule": batch.threshold_rule,
             "lower": float(np.expm1(own["lower"])),

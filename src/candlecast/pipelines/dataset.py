@@ -31,6 +31,7 @@ from candlecast.features.compute import compute, newest, standard_set
 from candlecast.store.stores import Stores
 from candlecast.store.symbols import read_symbols
 
+NEVER_READY: Final = "bring more history, or drop it if its price hardly moves"
 SESSIONS_DAILY: Final = 252
 SESSIONS_INTRADAY: Final = 63
 SCALE_BARS: Final = (
@@ -108,36 +109,37 @@ def read_market(
     """The universe `symbols` (all when empty) known at `as_of` (by default all there is).
 
     Training reads each bar's first version, as it was known at its own time; with `is_newest`
-    bars come in the version known at `as_of`. The default is the newest bar's known_at, or the
-    clock's now if that is earlier, so that it depends on the data alone.
+    bars come in the version known at `as_of`. The `as_of` of the result is when the last of its
+    bars was known, so that it depends on the data alone.
     """
     known = {symbol.ticker: symbol for symbol in read_symbols(stores.database)}
     for ticker in symbols:
         if ticker not in known:
             raise NotFound.among("symbol", ticker, known)
     now = stores.clock.now()
+    until = min(as_of or now, now)
     bars = stores.mirror.read(
         timeframe,
         symbols=list(symbols) or None,
-        as_of=min(as_of, now) if as_of else now,
+        as_of=until,
         is_first_version=not is_newest,
     )
     if bars.is_empty():
         raise NotEnoughHistory(
-            f"no {timeframe} bars are known at {(as_of or now):%Y-%m-%d %H:%M}; "
+            f"no {timeframe} bars are known at {until:%Y-%m-%d %H:%M}; "
             "run `candlecast ingest` first, or choose a later --as-of"
         )
     calendars = {
         ticker: trading_calendar(known[ticker].calendar) for ticker in bars["symbol"].unique()
     }
-    newest_at = cast(datetime, bars["known_at"].max())
-    prices = make_prices(bars, timeframe, calendars)
-    return Market(timeframe, as_of or min(newest_at, now), prices, calendars)
+    newest_at = cast("datetime", bars["known_at"].max())
+    prices = make_prices(bars, timeframe, calendars, is_first_version=not is_newest)
+    return Market(timeframe, newest_at, prices, calendars)
 
 
 def make_training_set(spec: ExperimentSpec, market: Market) -> TrainingSet:
     """Every row of the universe whose features and past are complete, with its outcomes."""
-    shortfalls = _shortfalls(market, spec.min_bars, market.tickers)
+    shortfalls = find_shortfalls(market, spec.min_bars, market.tickers)
     names = spec.features.names or standard_set()
     features = compute(market.prices, names)
     scales = market.prices.select("symbol", "ts", scale=volatility.scale().over("segment"))
@@ -147,6 +149,8 @@ def make_training_set(spec: ExperimentSpec, market: Market) -> TrainingSet:
         .filter(is_usable & ~pl.col("symbol").is_in(list(shortfalls)))
         .sort("as_of", "symbol")
     )
+    for ticker in {*market.tickers} - {*shortfalls} - {*kept["symbol"]}:
+        shortfalls[ticker] = f"no bar has complete features; {NEVER_READY}"
     rows, outcomes, end_at, keys = _assemble(kept, names, spec, market)
     has_past = np.asarray(~np.isnan(rows.climatology).any(axis=(1, 2)))
     if not has_past.any():
@@ -175,15 +179,15 @@ def newest_dataset(
     features = newest(market.prices, names)
     recent = newest_segment_bars(market.prices, SCALE_BARS)
     scales = recent.select("symbol", "ts", scale=volatility.scale().over("segment"))
-    wanted = list(symbols or market.tickers)
+    wanted = list(symbols or spec.symbols or market.tickers)
     kept = _beside(features, scales, market.prices).filter(pl.col("symbol").is_in(wanted))
-    shortfalls = _shortfalls(market, spec.min_bars, wanted)
+    shortfalls = find_shortfalls(market, spec.min_bars, wanted)
     rows, _, end_at, keys = _assemble(kept, names, spec, market)
     is_ready = ~np.isnan(rows.climatology).any(axis=(1, 2)) & ~np.isnan(rows.scale)
     for ticker in keys.filter(pl.Series(~is_ready))["symbol"]:
         shortfalls[ticker] = (
-            "too few bars for any forecast: volatility needs "
-            f"{volatility.SCALE_WARMUP_BARS} and every horizon {MIN_COUNT} past outcomes"
+            f"no forecast: volatility needs {volatility.SCALE_WARMUP_BARS} bars since the last gap "
+            f"and every horizon {MIN_COUNT} past outcomes; {NEVER_READY}"
         )
     dataset = Dataset(
         rows.take(is_ready), keys.filter(pl.Series(is_ready)), end_at[is_ready], shortfalls
@@ -199,11 +203,19 @@ def needed_bars(min_bars: int, timeframe: Timeframe, calendar: TradingCalendar) 
     return max(min_bars, sessions * calendar.bars_per_session(timeframe))
 
 
-def _shortfalls(market: Market, min_bars: int, tickers: Collection[str]) -> dict[str, str]:
+def find_shortfalls(market: Market, min_bars: int, tickers: Collection[str]) -> dict[str, str]:
+    """Those of `tickers` that have too few bars to be trained on, and what they lack."""
+    counts = dict(market.prices.group_by("symbol").len().iter_rows())
     found = {}
-    for ticker, n in market.prices.group_by("symbol").len().sort("symbol").iter_rows():
-        needed = needed_bars(min_bars, market.timeframe, market.calendars[ticker])
-        if ticker in tickers and n < needed:
+    for ticker in sorted(tickers):
+        if ticker not in counts:
+            found[ticker] = f"no bar of it is known at {market.as_of:%Y-%m-%d %H:%M}"
+            continue
+        n, needed = (
+            counts[ticker],
+            needed_bars(min_bars, market.timeframe, market.calendars[ticker]),
+        )
+        if n < needed:
             found[ticker] = f"{n} of {needed} bars; it is not trained on, and its own past is short"
     return found
 

@@ -36,8 +36,8 @@ class DemoRun:
     shortfalls: dict[str, str]
 
 
-def run_demo(stores: Stores, progress: Progress = silent) -> DemoRun:
-    """Run every pipeline on the sample; what stands already is not made again."""
+def run_demo(stores: Stores, spec: ExperimentSpec, progress: Progress = silent) -> DemoRun:
+    """Run every pipeline on the sample, as `spec` says; what stands already is not made again."""
     progress("bars", 0, 1)
     run = ingest(stores, PROVIDERS.get("sample")(), template=Symbol(""), timeframe=DAILY)
     if run.failures or run.refusals:
@@ -46,7 +46,7 @@ def run_demo(stores: Stores, progress: Progress = silent) -> DemoRun:
     extent = read_extent(stores.database, DAILY).filter(pl.col("symbol").is_in(run.symbols))
     end: datetime = extent["last_known_at"].max()  # type: ignore[assignment]
     stores = replace(stores, clock=FixedClock(end))
-    spec = ExperimentSpec(symbols=run.symbols)
+    spec = replace(spec, timeframe=DAILY.name, symbols=run.symbols)
     trained = train(stores, spec, progress=progress)
     forecasts = forecast(stores)
     settle(stores)

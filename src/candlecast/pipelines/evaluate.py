@@ -40,8 +40,8 @@ def evaluate(
 
     A run that stands in the ledger already is not made again.
     """
-    timeframe = Timeframe.parse(spec.timeframe)
-    market = read_market(stores, timeframe, spec.symbols, as_of)
+    make_model(spec.model, spec.seed)  # an unknown kind or parameter is told before the work
+    market = read_market(stores, Timeframe.parse(spec.timeframe), spec.symbols, as_of)
     spec = replace(spec, symbols=market.tickers)
     run_id = training_set_id(spec, market, market.sha256())
     if not ledger.has_run(stores.database, run_id):

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
+from typing import Final, cast
 
 import numpy as np
 import orjson
@@ -20,10 +20,9 @@ from candlecast.domain.specs import ExperimentSpec, LabelSpec
 from candlecast.errors import NotFound
 from candlecast.models.conformal import load_model
 from candlecast.pipelines.answer import make_answers
-from candlecast.pipelines.dataset import Dataset, newest_dataset, read_market
+from candlecast.pipelines.dataset import Dataset, Market, newest_dataset, read_market
 from candlecast.store import ledger
-from candlecast.store.bars import read_extent
-from candlecast.store.features import write_features
+from candlecast.store.features import read_features, write_features
 from candlecast.store.registry import ModelVersion
 from candlecast.store.stores import Stores
 
@@ -69,7 +68,7 @@ def forecast(
     quantiles = dist.as_stored(model.predict(dataset.rows))
     forecasts = make_forecasts(dataset, quantiles, spec.labels)
     forecasts = forecasts.join(_fingerprints(features), on="symbol", how="left")
-    origin = _origin(stores, market.timeframe, universe, market.as_of)
+    origin = _origin(stores, market, universe)
     batch = ledger.Batch(
         timeframe=market.timeframe,
         origin=origin,
@@ -81,7 +80,10 @@ def forecast(
     n_new = ledger.append(stores.database, forecasts, batch)
     if origin == "live":
         write_features(
-            stores.database, market.timeframe, features, model_version.training_set_id or ""
+            stores.database,
+            market.timeframe,
+            _unstored(stores, market.timeframe, features),
+            model_version.training_set_id or "",
         )
         answers = make_answers(dataset, quantiles, forecasts, batch, market.calendars)
         ledger.write_current(stores.database, answers)
@@ -137,14 +139,20 @@ def make_forecasts(dataset: Dataset, quantiles: FloatArray, labels: LabelSpec) -
     return FORECASTS.conform(frame)
 
 
-def _origin(
-    stores: Stores, timeframe: Timeframe, universe: tuple[str, ...], as_of: datetime
-) -> ledger.Origin:
-    extent = read_extent(stores.database, timeframe)
-    if universe:
-        extent = extent.filter(pl.col("symbol").is_in(universe))
-    newest_at: datetime = extent["last_known_at"].max()  # type: ignore[assignment]
-    return "simulated" if newest_at > as_of else "live"
+def _origin(stores: Stores, market: Market, universe: tuple[str, ...]) -> ledger.Origin:
+    stored = stores.mirror.read(market.timeframe, symbols=list(universe))
+    newest_at = cast("datetime", stored["known_at"].max())
+    return "simulated" if newest_at > market.as_of else "live"
+
+
+def _unstored(stores: Stores, timeframe: Timeframe, features: pl.DataFrame) -> pl.DataFrame:
+    # What `materialize_features` stored is more than what a forecast has: it stays.
+    key = ["symbol", "ts"]
+    rows = [
+        part.join(read_features(stores.database, timeframe, start=ts, end=ts), on=key, how="anti")
+        for (ts,), part in features.partition_by("ts", as_dict=True).items()
+    ]
+    return pl.concat(rows).sort(key) if rows else features
 
 
 def _fingerprints(features: pl.DataFrame) -> pl.DataFrame:

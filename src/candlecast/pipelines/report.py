@@ -29,7 +29,7 @@ OUT_OF_SAMPLE: Final[tuple[ledger.Origin, ...]] = ("live", "walk_forward")
 SEED: Final = 7
 Card: TypeAlias = dict[str, Any]
 COLUMNS: Final = (
-    *("symbol", "origin", "model_version", "ts", "horizon", "horizon_bars", "prob_up"),
+    *("symbol", "origin", "model_version", "run_id", "ts", "horizon", "horizon_bars", "prob_up"),
     *("realised", "crps", "pit", "crps_climatology", "prob_up_climatology", "n_past", "is_hit"),
 )
 
@@ -38,6 +38,8 @@ COLUMNS: Final = (
 class ReportQuery:
     """Which forecasts to report on; `origins` empty means all that are out of sample.
 
+    Without a `model_version` walk-forward forecasts are those of the champion's own run, so that
+    no outcome counts once for each model that was ever tried.
     `start` and `end` bound the newest bar used (`ts`), both inclusive.
     """
 
@@ -57,12 +59,12 @@ def make_report(stores: Stores, query: ReportQuery) -> dict[str, Any]:
     settled = rows.drop_nulls(["realised", "crps_climatology"])
     horizons = {h: _card(part) for h, part in _parts(settled, "horizon")}
     report: dict[str, Any] = {
-        "origins": sorted(rows["origin"].unique()) or list(query.origins or OUT_OF_SAMPLE),
-        "start": _iso(rows["ts"].min()),
-        "end": _iso(rows["ts"].max()),
+        "origins": sorted(settled["origin"].unique()) or list(query.origins or OUT_OF_SAMPLE),
+        "start": _iso(settled["ts"].min()),
+        "end": _iso(settled["ts"].max()),
         "n_forecasts": len(rows),
         "n_settled": len(settled),
-        "model_versions": sorted(rows["model_version"].unique()),
+        "model_versions": sorted(settled["model_version"].unique()),
         "overall": _overall(settled, horizons) if horizons else None,
         "horizons": horizons,
         "symbols": {},
@@ -84,9 +86,10 @@ def _read(stores: Stores, query: ReportQuery) -> pl.DataFrame:
             raise NotFound.among("origin", origin, get_args(ledger.Origin))
     if query.start and query.end and query.start > query.end:
         raise InvalidSpec(f"start {query.start} lies after end {query.end}; swap them")
-    return ledger.read_forecasts(
+    timeframe = Timeframe.parse(query.timeframe)
+    rows = ledger.read_forecasts(
         stores.database,
-        Timeframe.parse(query.timeframe),
+        timeframe,
         symbols=list(query.symbols) or None,
         horizon=Horizon.parse(query.horizon).name if query.horizon else None,
         start=query.start,
@@ -95,6 +98,20 @@ def _read(stores: Stores, query: ReportQuery) -> pl.DataFrame:
         model_version=query.model_version,
         columns=COLUMNS,
     )
+    if query.model_version is not None and rows.is_empty():
+        _check_version(stores, timeframe, query.model_version)
+    champion = stores.registry.champion(timeframe)
+    if query.model_version is not None or champion is None:
+        return rows
+    is_own = pl.col("run_id") == champion.training_set_id
+    return rows.filter((pl.col("origin") != "walk_forward") | is_own)
+
+
+def _check_version(stores: Stores, timeframe: Timeframe, version: str) -> None:
+    stored = ledger.read_forecasts(stores.database, timeframe, columns=("model_version",))
+    known = {*stored["model_version"], *(entry.version for entry in stores.registry.list())}
+    if version not in known:
+        raise NotFound.among("model version", version, known)
 
 
 def _parts(frame: pl.DataFrame, column: str) -> list[tuple[str, pl.DataFrame]]:

@@ -39,7 +39,7 @@ def settle(
 
     Outcomes and the climatology they are held against use what was known at the time.
     """
-    now = as_of or stores.clock.now()
+    now = min(as_of or stores.clock.now(), stores.clock.now())
     due = ledger.unsettled(stores.database, Timeframe.parse(timeframe), due_by=now)
     if due.is_empty():
         return SettleRun(0, 0)

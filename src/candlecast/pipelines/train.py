@@ -17,6 +17,7 @@ from candlecast.models.conformal import make_model, save_model
 from candlecast.pipelines.dataset import (
     Market,
     TrainingSet,
+    find_shortfalls,
     make_training_set,
     read_market,
     training_set_id,
@@ -49,18 +50,20 @@ def train(
 
     The same spec on the same data is the same version and is not trained twice.
     """
-    timeframe = Timeframe.parse(spec.timeframe)
-    market = read_market(stores, timeframe, spec.symbols, as_of)
+    make_model(spec.model, spec.seed)  # an unknown kind or parameter is told before the work
+    market = read_market(stores, Timeframe.parse(spec.timeframe), spec.symbols, as_of)
+    absent = find_shortfalls(market, 0, set(spec.symbols) - set(market.tickers))
     spec = replace(spec, symbols=market.tickers)
     name = version_name(spec, market)
     known = {version.version: version for version in stores.registry.list()}
     if name in known:
         stores.registry.activate(name)
-        return TrainRun(replace(known[name], is_active=True), False, {})
+        return _run(known[name], absent, is_new=False)
     progress("features and labels", 0, 1)
     training = make_training_set(spec, market)
     progress("features and labels", 1, 1)
     metrics = evaluate_training_set(stores, training, progress)
+    metrics["shortfalls"] = training.shortfalls
     progress("final model", 0, 1)
     with tempfile.TemporaryDirectory() as folder:
         version = _fitted(stores, training, name, metrics, Path(folder))
@@ -68,13 +71,18 @@ def train(
         stores.registry.add(version, Path(folder))
     stores.registry.activate(name)
     progress("final model", 1, 1)
-    return TrainRun(replace(version, is_active=True), True, training.shortfalls)
+    return _run(version, absent, is_new=True)
 
 
 def version_name(spec: ExperimentSpec, market: Market) -> str:
     """Kind, date and content hash: what a version is called."""
     set_id = training_set_id(spec, market, market.sha256())
     return f"{spec.model.kind}-{market.as_of:%Y%m%d}-{set_id[:8]}"
+
+
+def _run(version: ModelVersion, absent: dict[str, str], *, is_new: bool) -> TrainRun:
+    shortfalls = orjson.loads(version.metrics)["shortfalls"] | absent
+    return TrainRun(replace(version, is_active=True), is_new, shortfalls)
 
 
 def _fitted(
@@ -97,7 +105,7 @@ def _fitted(
         timeframe=market.timeframe,
         horizons=spec.labels.horizons,
         spec=orjson.dumps(to_mapping(spec), option=orjson.OPT_SORT_KEYS).decode(),
-        metrics=orjson.dumps(metrics, option=orjson.OPT_SORT_KEYS).decode(),
+        metrics=orjson.dumps(metrics).decode(),
         artifact_sha256=sha256,
         training_from=_utc(examples.as_of[0]),
         training_until=market.as_of,

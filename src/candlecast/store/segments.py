@@ -59,6 +59,11 @@ class Selection:
     as_of: datetime | None
     is_first_version: bool
 
+    def __post_init__(self) -> None:
+        for instant in (self.start, self.end, self.as_of):
+            if instant is not None:
+                aware(instant)
+
     @property
     def span(self) -> tuple[int | None, int | None]:
         """The two ends in microseconds."""
@@ -68,7 +73,7 @@ class Selection:
         """Whether a version is the one asked for."""
         is_wanted = pl.lit(value=True)
         if self.as_of is not None:
-            is_wanted = pl.col("known_at") <= aware(self.as_of)
+            is_wanted = pl.col("known_at") <= self.as_of
         if self.is_first_version:
             return is_wanted & (pl.col("known_at") == pl.col("first_known_at"))
         return is_wanted & (IS_NEWEST | (pl.col("superseded_at") > self.as_of))
@@ -120,18 +125,16 @@ class Layers:
     def _versioned(
         self, pieces: dict[str, list[Slice]], wanted: Selection
     ) -> Iterator[tuple[str, list[Slice]]]:
-        # Only symbols that were ever revised are copied, filtered and sorted anew, all at once.
+        # Only symbols that were ever revised are copied, all at once.
         old = {s: self.superseded[s].between(*wanted.span) for s in pieces if s in self.superseded}
         if not old:
             return
-        versions = [*(piece for symbol in old for piece in pieces[symbol]), *old.values()]
-        n_newest = [sum(piece.stop - piece.start for piece in pieces[s]) for s in old]
-        n_old = [piece.stop - piece.start for piece in old.values()]
-        rank = np.concatenate([np.repeat(np.arange(len(old)), n) for n in (n_newest, n_old)])
-        rows = joined(versions).with_columns(pl.Series("rank", rank))
-        block = rows.filter(wanted.in_force()).sort("rank", "ts").drop("rank")
+        newest = _ranked([pieces[symbol] for symbol in old])
+        versions = _ranked([[piece] for piece in old.values()])
         yield from ((symbol, []) for symbol in old)
-        yield from ((symbol, [piece]) for symbol, piece in by_symbol(block))
+        yield from (
+            (symbol, [piece]) for symbol, piece in by_symbol(_chosen(newest, versions, wanted))
+        )
 
 
 def make_segment(newest: pl.DataFrame, superseded: pl.DataFrame) -> pl.DataFrame:
@@ -175,6 +178,26 @@ def joined(pieces: Sequence[Slice]) -> pl.DataFrame:
     return pl.concat([run.rows() for run in runs], rechunk=len(runs) > 1)
 
 
+def _ranked(groups: Sequence[Sequence[Slice]]) -> pl.DataFrame:
+    # The rows of all groups, each row with the rank of its group.
+    lengths = [sum(piece.stop - piece.start for piece in group) for group in groups]
+    rows = joined([piece for group in groups for piece in group])
+    return rows.with_columns(pl.Series("rank", np.repeat(np.arange(len(groups)), lengths)))
+
+
+def _chosen(newest: pl.DataFrame, versions: pl.DataFrame, wanted: Selection) -> pl.DataFrame:
+    # The version in force of each bar: put in the place of the newest one, so the order stays.
+    key = ["rank", "ts"]
+    others = newest.select(pl.int_range(pl.len()).alias("at"), *key, ok=wanted.in_force())
+    in_force = versions.filter(wanted.in_force())
+    moved = in_force.join(others.filter(~pl.col("ok")), on=key, maintain_order="left")
+    columns = [
+        newest[name] if name in ("symbol", "ts") else newest[name].scatter(moved["at"], moved[name])
+        for name in COLUMNS
+    ]
+    return pl.DataFrame(columns).filter(wanted.in_force())
+
+
 def _overlaid(known: list[Slice], piece: Slice) -> list[Slice]:
     # What lies before the new piece, the piece with what lies within its span, what lies after.
     first, last = int(piece.ts[piece.start]), int(piece.ts[piece.stop - 1])
@@ -196,4 +219,4 @@ def _united(known: Slice | None, piece: Slice) -> Slice:
 
 
 def _microseconds(instant: datetime | None) -> int | None:
-    return None if instant is None else (aware(instant) - EPOCH) // timedelta(microseconds=1)
+    return None if instant is None else (instant - EPOCH) // timedelta(microseconds=1)

@@ -1,0 +1,60 @@
+"""Whole pipelines on both databases: doing a thing twice is doing it once."""
+
+from dataclasses import replace
+from datetime import timedelta
+
+import polars as pl
+import pytest
+
+from candlecast.domain.market import FixedClock
+from candlecast.domain.specs import ExperimentSpec, ModelSpec, SplitSpec
+from candlecast.pipelines.demo import run_demo
+from candlecast.pipelines.evaluate import evaluate
+from candlecast.pipelines.forecast import forecast
+from candlecast.pipelines.materialize import Span, materialize_features, materialize_labels
+from candlecast.pipelines.settle import settle
+from candlecast.pipelines.train import train
+from pipeline_rows import DAILY, HAR, LATER, all_rows, changes, opened, put, sample_bars
+
+EWMA = replace(HAR, model=ModelSpec("ewma"))
+BARS = sample_bars("AAPL", "IBM", "MSFT", "FB", n_sessions=900)
+PAST = BARS["ts"].unique().sort()[-60] + timedelta(days=1)
+
+PIPELINES = {
+    "ingest": lambda stores: put(stores, BARS),
+    "train": lambda stores: train(stores, HAR),
+    "evaluate": lambda stores: evaluate(stores, EWMA),
+    "forecast": forecast,
+    "forecast of the past": lambda stores: forecast(stores, as_of=PAST),
+    "settle": settle,
+    "features": lambda stores: materialize_features(stores, "1d", Span()),
+    "labels": lambda stores: materialize_labels(stores, HAR, Span()),
+}
+
+
+def test_no_pipeline_changes_a_row_when_it_runs_again_however_late_and_in_any_order(
+    database_url, tmp_path
+):
+    with opened(database_url, tmp_path) as stores:
+        for run in PIPELINES.values():
+            run(stores)
+    before = all_rows(database_url)
+    assert {name for name, rows in before.items() if not rows} == {"bar_revisions"}
+    with opened(database_url, tmp_path, LATER + timedelta(days=400)) as stores:
+        for name in (*PIPELINES, *reversed(PIPELINES)):
+            PIPELINES[name](stores)
+            after = all_rows(database_url)
+            assert changes(before, after) == {}, name
+
+
+def test_the_demo_changes_nothing_when_it_runs_again(database_url, tmp_path):
+    spec = replace(EWMA, min_bars=500)
+    with opened(database_url, tmp_path) as stores:
+        first = run_demo(stores, spec)
+        assert first.stores.clock.now() == FixedClock(first.stores.clock.now()).now()
+    before = all_rows(database_url)
+    with opened(database_url, tmp_path, LATER + timedelta(days=1)) as stores:
+        again = run_demo(stores, spec)
+    assert changes(before, all_rows(database_url)) == {}
+    assert again.report == first.report
+    assert again.forecasts.equals(first.forecasts)
