@@ -18,7 +18,7 @@ from candlecast.features.inputs import INPUTS
 from datasets import daily_prices, frame_sha256
 from measure import Row, Section, interleaved, timed
 
-ROUNDS = 5
+ROUNDS = 9
 MOST_RATIO = 2.0
 
 # The TA-Lib call within each standard feature that has one: the function and its parameters.
@@ -74,8 +74,7 @@ def measure(*, is_quick: bool) -> Section:
         timed("calls", lambda: frame.select(expressions)),
         timed("bare", lambda: [call.bare(arrays) for call, arrays in work]),
         timed("features", lambda: compute(prices, names)),
-        timed("all", lambda: compute(prices, standard_set())),
-    )
+    ) | interleaved(min(n_rounds, 3), timed("all", lambda: compute(prices, standard_set())))
     n, bare = len(prices), best["bare"]
     return Section(
         title="Features",
@@ -136,7 +135,7 @@ def _expression(node: Any) -> pl.Expr:
 def _with_inputs(prices: pl.DataFrame, calls: list[Call]) -> pl.DataFrame:
     named = {name for call in calls for name in call.ours.meta.root_names()}
     inputs = (INPUTS[name]().over("segment").alias(name) for name in sorted(named & INPUTS.keys()))
-    return prices.with_columns(inputs)
+    return prices.with_columns(pl.col("segment").set_sorted(), *inputs)  # as `compute` has it
 
 
 def _bare_work(frame: pl.DataFrame, calls: list[Call]) -> Iterator[tuple[Call, list[np.ndarray]]]:

@@ -21,7 +21,7 @@ from measure import Row, Section, interleaved, timed
 N_ROWS, N_FEATURES = 1_000, 50
 SPLITS = SplitSpec(n_splits=5, test_size=100)
 MODEL = ModelSpec(parameters={"n_jobs": 1})
-ROUNDS = 9
+ROUNDS = 11
 MOST_RATIO = 1.2
 
 

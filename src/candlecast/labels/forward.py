@@ -45,7 +45,7 @@ def forward_return(
     Returns
     -------
     LABELS, n_bars * n_horizons rows: `value` is null where that bar is missing or has not come;
-    `end_at` is when the horizon ends, or when the bar that ends it was known, if that was later.
+    `end_at` is when the horizon ends, or when both bars it lies between were known, if later.
 
     Raises
     ------
@@ -136,9 +136,10 @@ def _horizon(bars: _Bars, horizon: Horizon, market: _Market) -> _Column:
             last = np.searchsorted(calendar.closes, end_at)
             outcome = _last_until(bars, rows, end_at[which], last[which])
         is_known = outcome >= 0
-        until, ended = end_at[which], outcome[is_known]
-        until[is_known] = np.maximum(until[is_known], bars.known_at[ended])
-        values[rows[is_known]] = bars.log_close[ended] - bars.log_close[rows[is_known]]
+        until, begun, ended = end_at[which], rows[is_known], outcome[is_known]
+        seen_at = np.maximum(bars.known_at[begun], bars.known_at[ended])
+        until[is_known] = np.maximum(until[is_known], seen_at)
+        values[begun] = bars.log_close[ended] - bars.log_close[begun]
         ends[rows] = until
     return values, ends, lengths
 

@@ -109,8 +109,8 @@ def read_market(
     """The universe `symbols` (all when empty) known at `as_of` (by default all there is).
 
     Training reads each bar's first version, as it was known at its own time; with `is_newest`
-    bars come in the version known at `as_of`. The `as_of` of the result is when the last of its
-    bars was known, so that it depends on the data alone.
+    bars come in the version known at `as_of`, stamped as the first one was. The `as_of` of the
+    result is when the last of these versions was known, so that it depends on the data alone.
     """
     known = {symbol.ticker: symbol for symbol in read_symbols(stores.database)}
     for ticker in symbols:
@@ -118,11 +118,9 @@ def read_market(
             raise NotFound.among("symbol", ticker, known)
     now = stores.clock.now()
     until = min(as_of or now, now)
+    wanted = list(symbols) or None
     bars = stores.mirror.read(
-        timeframe,
-        symbols=list(symbols) or None,
-        as_of=until,
-        is_first_version=not is_newest,
+        timeframe, symbols=wanted, as_of=until, is_first_version=not is_newest
     )
     if bars.is_empty():
         raise NotEnoughHistory(
@@ -133,6 +131,9 @@ def read_market(
         ticker: trading_calendar(known[ticker].calendar) for ticker in bars["symbol"].unique()
     }
     newest_at = cast("datetime", bars["known_at"].max())
+    if is_newest:
+        first = stores.mirror.read(timeframe, symbols=wanted, as_of=until, is_first_version=True)
+        bars = bars.with_columns(first["known_at"])
     prices = make_prices(bars, timeframe, calendars, is_first_version=not is_newest)
     return Market(timeframe, newest_at, prices, calendars)
 

@@ -268,7 +268,7 @@ def _columns(rows: Sequence[Any], schema: Schema) -> pl.DataFrame:
 
 
 def _series(name: str, values: tuple[Any, ...], dtype: Any) -> pl.Series:
-    if dtype in (pl.String, pl.Float64):
+    if dtype in (pl.String, pl.Float64, pl.Binary):
         return pl.Series(name, values, dtype=dtype)
     stored = pl.Float64 if dtype == pl.Float32 else pl.Int64
     return pl.Series(name, values, dtype=stored).cast(dtype)

@@ -14,9 +14,10 @@ from candlecast.domain.distribution import check_quantiles
 from candlecast.domain.frames import FORECASTS, INSTANT, QUANTILES
 from candlecast.domain.market import Timeframe
 from candlecast.errors import BadFrame, NotFound
+from candlecast.store import blocks
 from candlecast.store.bulk import Bulk
 from candlecast.store.database import Database
-from candlecast.store.statements import aware, schema_of, shaped, within
+from candlecast.store.statements import aware, key_of, schema_of, shaped, within
 from candlecast.store.symbols import chosen, is_among, read_ids, with_ids, with_tickers
 from candlecast.store.tables import (
     ml_forecasts,
@@ -30,7 +31,7 @@ Origin: TypeAlias = Literal["live", "walk_forward", "simulated"]
 OPTIONAL: Final = {"fold": pl.Int64, "feature_hash": pl.String, "features": pl.String}
 DERIVED: Final = ("yhat", "yhat_std", "prob_up", "label", "confidence")
 SOURCE: Final = ("origin", "model_version", "run_id")
-OUTCOME: Final = tuple(c.name for c in ml_outcomes.c if c.name != "prediction_id")
+OUTCOME: Final = tuple(c.name for c in ml_outcomes.c if c.name not in ("id", "prediction_id"))
 COLUMNS: Final = (
     *("id", "symbol", *SOURCE, "fold", "as_of", "ts", "horizon", "horizon_bars", "end_at"),
     *("last_close", "lower", "upper", *QUANTILES, *DERIVED),
@@ -72,11 +73,11 @@ def append(database: Database, forecasts: pl.DataFrame, batch: Batch) -> int:
     known = _checked(forecasts)
     with database.bulk(lock="ledger") as bulk:
         rows = with_ids(known, read_ids(bulk)).with_columns(
-            pl.lit(_source_id(bulk, batch)).alias("source_id"),
+            pl.lit(_source_id(bulk, batch), dtype=pl.Int64).alias("source_id"),
             pl.lit(batch.threshold_rule).alias("threshold_rule"),
             pl.lit(batch.created_at, dtype=INSTANT).alias("created_at"),
         )
-        return bulk.upsert(ml_predictions, shaped(ml_predictions, rows), "nothing")
+        return blocks.add_rows(bulk, ml_predictions, _new_rows(bulk, ml_predictions, rows, "as_of"))
 
 
 def unsettled(database: Database, timeframe: Timeframe, *, due_by: datetime) -> pl.DataFrame:
@@ -84,21 +85,27 @@ def unsettled(database: Database, timeframe: Timeframe, *, due_by: datetime) -> 
 
     Columns as in `UNSETTLED`, sorted by symbol, as_of, horizon, id.
     """
-    p = ml_predictions
-    is_settled = sa.exists().where(ml_outcomes.c.prediction_id == p.c.id)
-    sources = _sources(database, timeframe)
-    query = sa.select(*(p.c[name] for name in _stored(UNSETTLED))).where(
-        p.c.source_id.in_(sources["source_id"].to_list()), p.c.end_at <= aware(due_by), ~is_settled
+    with database.snapshot() as snapshot:
+        ids, sources = read_ids(snapshot), _read_sources(snapshot, timeframe)
+        stored = _stored([*UNSETTLED, "source_id"])
+        made = blocks.read_rows(snapshot, ml_predictions, stored)
+        settled = blocks.read_rows(snapshot, ml_outcomes, ["prediction_id"])
+    is_due = (pl.col("end_at") <= aware(due_by)) & pl.col("source_id").is_in(
+        sources["source_id"].to_list()
     )
-    frame = database.read(query, schema_of(query.selected_columns))  # type: ignore[arg-type]
-    return with_tickers(frame, read_ids(database), *ORDER[1:]).select(UNSETTLED)
+    due = made.filter(is_due).join(
+        settled, left_on="id", right_on="prediction_id", how="anti", maintain_order="left"
+    )
+    return with_tickers(due, ids, *ORDER[1:]).select(UNSETTLED)
 
 
 def settle(database: Database, outcomes: pl.DataFrame) -> int:
     """Add outcomes (the columns of ml_outcomes) of unsettled forecasts; how many were new."""
     if outcomes.is_empty():
         return 0
-    return database.upsert(ml_outcomes, outcomes, on_conflict="nothing")
+    with database.bulk(lock="ledger") as bulk:
+        rows = _new_rows(bulk, ml_outcomes, outcomes, "prediction_id")
+        return blocks.add_rows(bulk, ml_outcomes, rows)
 
 
 def read_forecasts(  # noqa: PLR0913 - each says what to leave out
@@ -120,20 +127,19 @@ def read_forecasts(  # noqa: PLR0913 - each says what to leave out
     for name in columns:
         if name not in COLUMNS:
             raise NotFound.among("column of the ledger", name, COLUMNS)
-    ids = chosen(read_ids(database), symbols)
-    sources = _sources(database, timeframe, origins, model_version)
-    p, o = ml_predictions, ml_outcomes
-    stored = _stored(columns)
-    conditions = [
-        p.c.source_id.in_(sources["source_id"].to_list()),
-        is_among(p.c.symbol_id, ids, symbols),
-        *([p.c.horizon == horizon] if horizon is not None else []),
-        *within(p.c.ts, start, end),
-    ]
-    query = sa.select(*(o.c[n] if n in OUTCOME else p.c[n] for n in stored)).where(*conditions)
-    if settled_only or any(name in OUTCOME for name in columns):
-        query = query.join_from(p, o, o.c.prediction_id == p.c.id, isouter=not settled_only)
-    frame = database.read(query, schema_of(query.selected_columns))  # type: ignore[arg-type]
+    with database.snapshot() as snapshot:
+        ids = chosen(read_ids(snapshot), symbols)
+        sources = _read_sources(snapshot, timeframe, origins, model_version)
+        asked = _Asked(
+            sources["source_id"].to_list(),
+            None if symbols is None else ids["symbol_id"].to_list(),
+            horizon,
+            start if start is None else aware(start),
+            end if end is None else aware(end),
+            settled_only,
+        )
+        read = _read_many if symbols is None else _read_some
+        frame = read(snapshot, asked, _stored(columns))
     named = with_tickers(frame, ids, *ORDER[1:])
     if any(name in SOURCE for name in columns):
         named = named.join(sources, on="source_id", how="left", maintain_order="left")
@@ -194,6 +200,69 @@ def _checked(forecasts: pl.DataFrame) -> pl.DataFrame:
     return known.select(*FORECASTS.columns, *DERIVED, *optional)
 
 
+@dataclass(frozen=True)
+class _Asked:
+    source_ids: list[int]
+    symbol_ids: list[int] | None
+    horizon: str | None
+    start: datetime | None
+    end: datetime | None
+    settled_only: bool
+
+    def needs_outcomes(self, stored: Sequence[str]) -> bool:
+        return self.settled_only or any(name in OUTCOME for name in stored)
+
+
+def _read_some(snapshot: Bulk, asked: _Asked, stored: Sequence[str]) -> pl.DataFrame:
+    # A few symbols: row by row, by the key.
+    p, o = ml_predictions, ml_outcomes
+    query = sa.select(*(o.c[n] if n in OUTCOME else p.c[n] for n in stored)).where(
+        p.c.source_id.in_(asked.source_ids),
+        p.c.symbol_id.in_(asked.symbol_ids or []),
+        *([p.c.horizon == asked.horizon] if asked.horizon is not None else []),
+        *within(p.c.ts, asked.start, asked.end),
+    )
+    if asked.needs_outcomes(stored):
+        is_outer = not asked.settled_only
+        query = query.join_from(p, o, o.c.prediction_id == p.c.id, isouter=is_outer)
+    return snapshot.read(query, schema_of(query.selected_columns))  # type: ignore[arg-type]
+
+
+def _read_many(snapshot: Bulk, asked: _Asked, stored: Sequence[str]) -> pl.DataFrame:
+    # All symbols: from the columnar copies.
+    told_by = [name for name in stored if name in OUTCOME]
+    needed = [name for name in stored if name not in OUTCOME]
+    needed = list(dict.fromkeys([*needed, "source_id", "ts"]))
+    frame = blocks.read_rows(snapshot, ml_predictions, needed).filter(
+        pl.col("source_id").is_in(asked.source_ids),
+        *([pl.col("horizon") == asked.horizon] if asked.horizon is not None else []),
+        *([pl.col("ts") >= asked.start] if asked.start is not None else []),
+        *([pl.col("ts") <= asked.end] if asked.end is not None else []),
+    )
+    if asked.needs_outcomes(stored):
+        settled = blocks.read_rows(snapshot, ml_outcomes, ["prediction_id", *told_by])
+        frame = frame.join(
+            settled,
+            left_on="id",
+            right_on="prediction_id",
+            how="inner" if asked.settled_only else "left",
+            maintain_order="left",
+        )
+    return frame.select(stored)
+
+
+def _new_rows(bulk: Bulk, table: sa.Table, rows: pl.DataFrame, by: str) -> pl.DataFrame:
+    # The rows whose key is not in the table yet, looking only where `by` could match.
+    stored = shaped(table, rows)
+    key = key_of(table)
+    low, high = stored[by].min(), stored[by].max()
+    query = sa.select(*(table.c[name] for name in key)).where(table.c[by].between(low, high))
+    if "source_id" in key:
+        query = query.where(table.c.source_id == stored["source_id"][0])
+    known = bulk.read(query, schema_of(table.c[name] for name in key))
+    return stored.join(known, on=key, how="anti", maintain_order="left")
+
+
 def _source_id(bulk: Bulk, batch: Batch) -> int:
     s = ml_prediction_sources
     values = {
@@ -207,8 +276,8 @@ def _source_id(bulk: Bulk, batch: Batch) -> int:
     return int(bulk.read(query, schema_of([s.c.id])).item())
 
 
-def _sources(
-    database: Database,
+def _read_sources(
+    snapshot: Bulk,
     timeframe: Timeframe,
     origins: Sequence[Origin] | None = None,
     model_version: str | None = None,
@@ -221,9 +290,8 @@ def _sources(
     )
     schema: dict[str, Any] = {"source_id": pl.Int64, **dict.fromkeys(SOURCE, pl.String)}
     is_given = pl.col("run_id") != ""
-    return database.read(query, schema).with_columns(
-        pl.when(is_given).then("run_id").alias("run_id")
-    )
+    run_id = pl.when(is_given).then("run_id").alias("run_id")
+    return snapshot.read(query, schema).with_columns(run_id)
 
 
 def _stored(columns: Sequence[str]) -> list[str]:

@@ -27,6 +27,7 @@ _POLARS_TYPES: Final[tuple[tuple[type[Any], Any], ...]] = (
     (sa.Float, pl.Float64),
     (sa.Integer, pl.Int64),
     (sa.Text, pl.String),
+    (sa.LargeBinary, pl.Binary),
 )
 
 
@@ -58,6 +59,16 @@ def shaped(table: sa.Table, frame: pl.DataFrame) -> pl.DataFrame:
     if cast.select(pl.struct(key_of(table)).n_unique()).item() < len(cast):
         raise BadFrame(f"rows for {table.name} repeat a key; keep one of each")
     return cast
+
+
+def completed(table: sa.Table, rows: pl.DataFrame) -> pl.DataFrame:
+    """`rows` with all columns of `table` in order, absent ones null; BadFrame when they may not."""
+    absent = [c for c in table.c if c.name not in rows.columns]
+    required = [c.name for c in absent if not c.nullable]
+    if required:
+        raise BadFrame(f"rows for {table.name} lack {', '.join(required)}")
+    nulls = [pl.lit(None, dtype=_polars_type(c)).alias(c.name) for c in absent]
+    return rows.with_columns(nulls).select(c.name for c in table.c)
 
 
 def upsert_statement(

@@ -243,13 +243,8 @@ ml_predictions: Final = sa.Table(
 ml_outcomes: Final = sa.Table(
     "ml_outcomes",  # inserted once; triggers refuse UPDATE and DELETE
     metadata,
-    sa.Column(
-        "prediction_id",
-        Identifier,
-        sa.ForeignKey("ml_predictions.id"),
-        primary_key=True,
-        autoincrement=False,
-    ),
+    _counted(),
+    sa.Column("prediction_id", sa.BigInteger(), sa.ForeignKey("ml_predictions.id"), nullable=False),
     _required("realised", sa.Double()),
     _required("settled_at", Instant()),
     *(_required(name, sa.Double()) for name in ("pinball", "crps", "pit")),
@@ -257,6 +252,16 @@ ml_outcomes: Final = sa.Table(
     sa.Column("prob_up_climatology", sa.Double()),
     sa.Column("n_past", sa.Integer()),  # outcomes that the climatology was made of
     sa.Column("is_hit", sa.Boolean()),
+    sa.UniqueConstraint("prediction_id"),
+)
+
+ml_ledger_blocks: Final = sa.Table(
+    "ml_ledger_blocks",  # columnar copies of all rows of a ledger table up to last_id
+    metadata,
+    _key("table_name", sa.Text()),
+    _key("first_id", sa.BigInteger()),
+    _required("last_id", sa.BigInteger()),
+    _required("rows", sa.LargeBinary()),
 )
 
 ml_forecasts: Final = sa.Table(

@@ -17,9 +17,9 @@ depends_on = None
 LEVELS = "010 025 050 100 200 250 300 400 500 600 700 750 800 900 950 975 990"
 QUANTILES = [f"q{level}" for level in LEVELS.split()]
 TABLES = (
-    "ml_forecasts ml_outcomes ml_predictions ml_prediction_sources ml_model_versions "
-    "ml_training_sets ml_labels ml_features_ohlcv bar_changes bar_revisions bars symbols "
-    "database_identity"
+    "ml_forecasts ml_ledger_blocks ml_outcomes ml_predictions ml_prediction_sources "
+    "ml_model_versions ml_training_sets ml_labels ml_features_ohlcv bar_changes bar_revisions "
+    "bars symbols database_identity"
 )
 LABELS = "IN ('Bearish', 'Neutral', 'Bullish')"
 LEDGER = ("ml_predictions", "ml_outcomes")
@@ -204,17 +204,26 @@ def _create_ledger() -> None:
     )
     op.create_table(
         "ml_outcomes",
-        sa.Column("prediction_id", COUNTED, nullable=False, autoincrement=False),
+        _id(),
+        *_columns(BIG, "prediction_id"),
         *_columns(DOUBLE, "realised"),
         *_instants("settled_at"),
         *_columns(DOUBLE, "pinball crps pit"),
         *_columns(DOUBLE, "crps_climatology prob_up_climatology", is_nullable=True),
         sa.Column("n_past", sa.Integer()),
         *_columns(sa.Boolean(), "is_hit", is_nullable=True),
-        sa.PrimaryKeyConstraint("prediction_id", name="pk_ml_outcomes"),
+        sa.PrimaryKeyConstraint("id", name="pk_ml_outcomes"),
+        sa.UniqueConstraint("prediction_id", name="uq_ml_outcomes"),
         sa.ForeignKeyConstraint(
             ["prediction_id"], ["ml_predictions.id"], name="fk_ml_outcomes_prediction_id"
         ),
+    )
+    op.create_table(
+        "ml_ledger_blocks",
+        *_columns(TEXT, "table_name"),
+        *_columns(BIG, "first_id last_id"),
+        *_columns(sa.LargeBinary(), "rows"),
+        sa.PrimaryKeyConstraint("table_name", "first_id", name="pk_ml_ledger_blocks"),
     )
 
 
