@@ -15,7 +15,7 @@ export PIP_BUILD_CONSTRAINT := constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check bench clean
+.PHONY: help setup demo test check bench soak clean
 
 help:
 	@echo "make demo    install, build the dashboard, forecast five stocks, serve the page"
@@ -23,6 +23,7 @@ help:
 	@echo "make test    everything that is checked: lint, types, imports, tests"
 	@echo "make setup   install and build only"
 	@echo "make check   lint, types and imports only"
+	@echo "make soak    tests that take half an hour: verdicts on many seeds, many starts at once"
 	@echo "make bench   measure, and write docs/benchmarks.md"
 	@echo "make clean   remove what was installed, built and cached (not ./var)"
 
@@ -39,6 +40,9 @@ check: $(DEV)
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+soak: $(DEV)
+	$(BIN)/pytest -s tests/soak/starts.py tests/soak/verdicts.py $(ARGS)
 
 bench: $(DEV)
 	$(BIN)/python benchmarks/run.py $(ARGS)

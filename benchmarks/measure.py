@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import zip_longest
@@ -71,15 +72,29 @@ def timed(name: str, work: Callable[[], object]) -> Callable[[], Steps]:
     return steps
 
 
-def interleaved(n_rounds: int, *sides: Callable[[], Steps]) -> dict[str, float]:
+@dataclass(frozen=True)
+class Best:
+    """The best time of each step, and of how many rounds."""
+
+    seconds: dict[str, float]
+    n_rounds: int
+
+
+def interleaved(
+    n_rounds: int, *sides: Callable[[], Steps], at_most_seconds: float = math.inf
+) -> Best:
     """The best time of each step over `n_rounds`, in which the sides take turns step by step.
 
-    Every other round they go in the opposite order, so that none profits from its place.
+    Every other round they go in the opposite order, so that none profits from its place. After
+    the first, no round is begun that would probably not end within `at_most_seconds`.
     """
     best: dict[str, float] = {}
+    started_at = perf_counter()
     for number in range(n_rounds):
+        if number * at_most_seconds < (number + 1) * (perf_counter() - started_at):
+            return Best(best, number)
         running = [side() for side in (sides if number % 2 == 0 else sides[::-1])]
         for steps in zip_longest(*running):
             for name, taken in (step for step in steps if step is not None):
                 best[name] = min(taken, best.get(name, taken))
-    return best
+    return Best(best, n_rounds)

@@ -74,7 +74,7 @@ def _section(section: Section) -> str:
             row.what,
             _duration(row.seconds),
             "" if row.peer_seconds is None else _duration(row.peer_seconds),
-            "" if row.ratio is None else f"{row.ratio:.2f}",
+            "" if row.ratio is None else _times(row.ratio),
             "" if row.n_items is None else f"{row.n_items / row.seconds:,.0f}",
             "" if row.is_reached is None else f"{_goal(row)}: {_verdict(row)}",
         )
@@ -94,11 +94,15 @@ def _goal(row: Row) -> str:
 def _measured(row: Row) -> str:
     if row.most_seconds is not None:
         return _duration(row.seconds)
-    return f"{row.ratio:.2f} times"
+    return "" if row.ratio is None else f"{_times(row.ratio)} times"
 
 
 def _verdict(row: Row) -> str:
     return REACHED if row.is_reached else MISSED
+
+
+def _times(ratio: float) -> str:
+    return f"{ratio:.2f}" if ratio >= 0.1 else f"{ratio:.2g}"
 
 
 def _duration(seconds: float) -> str:

@@ -7,15 +7,17 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import psycopg
 
 from candlecast.domain.catalog import Fetched
 from candlecast.domain.frames import UNSTAMPED
-from candlecast.domain.market import Clock, FixedClock, Symbol, Timeframe
+from candlecast.domain.market import Clock, FixedClock, Symbol, Timeframe, trading_calendar
 from candlecast.domain.specs import ExperimentSpec, ModelSpec, SplitSpec
 from candlecast.pipelines.ingest import IngestRun, ingest
 from candlecast.providers.rows import fetch_daily
@@ -74,6 +76,17 @@ def opened(url: str, home: Path, now: datetime = LATER) -> Iterator[Stores]:
         yield stores
     finally:
         stores.close()
+
+
+def at(stores: Stores, now: datetime) -> Stores:
+    """The same stores at another time."""
+    return replace(stores, clock=FixedClock(now))
+
+
+def closing(day: datetime) -> datetime:
+    """When the session of `day` in New York ends."""
+    opens = np.array([day.replace(tzinfo=None)], dtype="datetime64[us]")
+    return trading_calendar("XNYS").close_at(opens, DAILY)[0].item().replace(tzinfo=UTC)
 
 
 def all_rows(url: str) -> dict[str, list[str]]:

@@ -11,7 +11,6 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import rankdata
 
 from candlecast.domain.distribution import (
     CRPS_LEVELS,
@@ -95,6 +94,8 @@ def rps(probabilities: FloatArray, outcome: NDArray[np.integer]) -> FloatArray:
 
 def information_coefficient(forecast: FloatArray, outcome: FloatArray) -> float:
     """Rank correlation (Spearman) of forecast and outcome; NaN when either never varies."""
+    from scipy.stats import rankdata  # half a second, which no other metric needs
+
     is_known = ~(np.isnan(forecast) | np.isnan(outcome))
     x, y = rankdata(forecast[is_known]), rankdata(outcome[is_known])
     x, y = x - x.mean() if len(x) else x, y - y.mean() if len(y) else y

@@ -12,6 +12,7 @@ from candlecast.api import chart, market, operations, predict, report, responses
 from candlecast.api.app import create_app
 from candlecast.domain.market import FixedClock, SystemClock
 from candlecast.errors import DatabaseBusy, RateLimited
+from candlecast.pipelines.answer import DISCLAIMER
 from candlecast.pipelines.report import ReportQuery, make_report
 from served import NOW, SILENT, asking, at, seed_market
 
@@ -121,7 +122,7 @@ def test_the_shortest_horizon_speaks_for_all(client):
     assert summary["overall_label"] == shortest["label"]
     assert summary["confidence"] == shortest["confidence"]
     assert summary["threshold_rule"] == shortest["threshold"]["rule"] == "scaled"
-    assert summary["disclaimer"] == responses.DISCLAIMER
+    assert summary["disclaimer"] == DISCLAIMER
 
 
 def test_a_forecast_continues_the_bars_and_says_where_it_comes_from(client):

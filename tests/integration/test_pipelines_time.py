@@ -37,7 +37,7 @@ def ledger_of(stores, *columns, **chosen):
 def both(tmp_path):
     """Stores that hold all bars, and stores from which every bar after `LAST` is withheld."""
     whole, cut = (f"sqlite:///{tmp_path / name}.db" for name in ("whole", "cut"))
-    with opened(whole, tmp_path / "whole") as all_bars, opened(cut, tmp_path / "cut") as past:
+    with opened(whole, tmp_path / "whole") as all_bars, opened(cut, tmp_path / "cut", THEN) as past:
         put(all_bars, BARS)
         put(past, KNOWN)
         yield all_bars, past

@@ -253,12 +253,14 @@ def test_current_forecasts_are_chosen_by_symbol_and_horizon(database: Database) 
         write_current(database, current_of().drop("details"))
 
 
-def test_labels_outside_the_three_are_refused_by_the_database(database: Database) -> None:
+def test_labels_outside_the_three_are_refused(database: Database) -> None:
     with_symbols(database)
     with pytest.raises(Exception, match="ck_ml_forecasts_label"):
         write_current(database, current_of(label="Maybe"))
-    with pytest.raises(Exception, match="ck_ml_predictions_confidence"):
+    with pytest.raises(BadFrame, match="confidence 1.5"):
         append(database, forecasts_of(["AAPL"], [1]).with_columns(confidence=pl.lit(1.5)), LIVE)
+    with pytest.raises(BadFrame, match="Maybe"):
+        append(database, forecasts_of(["AAPL"], [1]).with_columns(label=pl.lit("Maybe")), LIVE)
     with database.reading() as reader:
         n_sources = reader.execute(
             sa.select(sa.func.count()).select_from(tables.ml_prediction_sources)
@@ -272,7 +274,7 @@ def test_the_flat_view_shows_prices_signals_and_minutes(database: Database) -> N
     stored = read_forecasts(database, DAILY)
     with database.reading() as reader:
         row = reader.execute(sa.text("SELECT * FROM ml_predictions_flat")).one()
-    assert (row.ticker, row.signal, row.horizon_minutes) == ("AAPL", "sell", 1440)
+    assert (row.ticker, row.signal, row.horizon_minutes) == ("AAPL", "Bearish", 1440)
     assert row.predicted_price == pytest.approx(100 * np.exp(stored["q500"][0]))
     assert row.attention_weights is None
 

@@ -25,7 +25,7 @@ def test_calibration_repairs_a_model_whose_bands_are_half_as_wide_as_they_should
             middle = honest[..., dist.MEDIAN, None]
             return middle + (honest - middle) / 2
 
-    past, future = make_examples(seed=1), make_examples(seed=2)
+    past, future = make_examples(seed=1, n_days=8000), make_examples(seed=2, n_days=8000)
     raw = Narrow().fit(past).predict(future)
     repaired = Calibrated(Narrow(), 0.3).fit(past).predict(future)
     for horizon in range(2):
@@ -46,6 +46,29 @@ def test_calibrated_coverage_stays_within_sampling_error_on_exchangeable_data() 
         inside += metrics.coverage(pits[known], 0.8) * known.sum()
         n += int(known.sum())
     assert inside / n == pytest.approx(0.8, abs=0.015)
+
+
+def test_few_independent_outcomes_move_the_calibration_less_than_many() -> None:
+    # The same defect, bands too wide, seen on a short and on a long calibration span.
+    class Wide(Ewma):
+        def predict(self, rows):  # type: ignore[no-untyped-def]
+            return super().predict(rows) * 2
+
+    repaired = []
+    for n_days in (400, 8000):
+        model = Calibrated(Wide(), 0.3).fit(make_examples(seed=1, n_days=n_days))
+        assert model._scores is not None
+        repaired.append(float(model._scores[1, -3] / dist.SCORES[-3]))
+    assert 0.5 < repaired[1] < 0.6 < repaired[0] < 1
+
+
+def test_outcomes_that_overlap_or_come_together_count_less() -> None:
+    examples = make_examples(seed=1, n_days=500)
+    daily, weekly = examples.n_effective(0), examples.n_effective(1)
+    assert daily == pytest.approx(499 * 3 / (1 + 2 * 0.3))
+    assert weekly == pytest.approx(495 / 5 * 3 / (1 + 2 * 0.3))
+    one = examples.take(examples.symbol == 0)
+    assert one.n_effective(0) == pytest.approx(499)
 
 
 def test_a_location_that_proves_nothing_is_not_used() -> None:

@@ -110,7 +110,7 @@ export interface paths {
         };
         /**
          * Health
-         * @description Whether the service answers.
+         * @description Whether the service and its database answer.
          */
         get: operations["health"];
         put?: never;
@@ -805,13 +805,13 @@ export interface operations {
             query?: {
                 /** @description Whether each symbol gets a card, too. */
                 by_symbol?: boolean;
-                /** @description Latest as_of, inclusive. */
+                /** @description Latest bar that was forecast from, inclusive. */
                 end?: string | null;
                 /** @description 1D, 1W, 1M or a count such as 5d; none: all. */
                 horizon?: string | null;
                 /** @description Repeat it for several; none: all out of sample. */
                 origin?: ("live" | "walk_forward" | "simulated")[];
-                /** @description Earliest as_of, inclusive. */
+                /** @description Earliest bar that was forecast from, inclusive. */
                 start?: string | null;
                 /** @description Repeat it for several; none: all. */
                 symbol?: string[];

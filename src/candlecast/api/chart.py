@@ -11,8 +11,9 @@ from fastapi import APIRouter, Query, Response
 
 from candlecast.api.dependencies import StoresDep, SymbolPath, TimeframeDep, known_symbol
 from candlecast.api.predict import HorizonForecast, LabelName, Probability, current_forecasts
-from candlecast.api.responses import DISCLAIMER, ApiModel, as_json, iso
+from candlecast.api.responses import ApiModel, as_json, iso
 from candlecast.domain.market import FixedClock
+from candlecast.pipelines.answer import DISCLAIMER
 
 router = APIRouter(tags=["market"])
 

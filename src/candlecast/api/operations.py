@@ -10,6 +10,7 @@ from fastapi import APIRouter, Response
 from candlecast import __version__
 from candlecast.api.dependencies import StoresDep
 from candlecast.api.responses import ApiModel, as_json, iso
+from candlecast.store.symbols import read_symbols
 
 router = APIRouter(tags=["operations"])
 
@@ -24,6 +25,7 @@ class Health(ApiModel):
 
 @router.get("/healthz", response_model=Health)
 def health(stores: StoresDep) -> Response:
-    """Whether the service answers."""
+    """Whether the service and its database answer."""
+    read_symbols(stores.database)
     now = iso(stores.clock.now())
     return as_json({"status": "ok", "version": __version__, "now": now})

@@ -17,9 +17,10 @@ from candlecast.api.dependencies import (
     known_symbol,
 )
 from candlecast.api.freshness import fresh_until, state_at
-from candlecast.api.responses import DISCLAIMER, ApiModel, as_json, iso
+from candlecast.api.responses import ApiModel, as_json, iso
 from candlecast.domain.market import Horizon, Symbol, Timeframe, trading_calendar
 from candlecast.errors import NotFound
+from candlecast.pipelines.answer import DISCLAIMER
 from candlecast.store import ledger
 from candlecast.store.stores import Stores
 from candlecast.store.symbols import read_symbols

@@ -4,18 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any
 
 import orjson
 from fastapi import Response
 from pydantic import BaseModel, ConfigDict
 
 from candlecast.errors import CandlecastError, RateLimited, RetryableError
-
-DISCLAIMER: Final = (
-    "Forecasts are estimates from past prices. They are no investment advice, they are often "
-    "wrong, and past skill does not promise future skill. You can lose money."
-)
 
 
 class ApiModel(BaseModel):

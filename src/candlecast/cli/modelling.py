@@ -34,6 +34,7 @@ from candlecast.cli.session import (
     tickers,
 )
 from candlecast.domain.specs import ExperimentSpec
+from candlecast.pipelines.answer import DISCLAIMER
 from candlecast.pipelines.evaluate import evaluate as run_evaluate
 from candlecast.pipelines.forecast import ForecastRun
 from candlecast.pipelines.forecast import forecast as run_forecast
@@ -61,6 +62,7 @@ def register(app: typer.Typer) -> None:
         app.command()(command)
     models = typer.Typer(no_args_is_help=True, help="Registered model versions.")
     models.command("list")(list_models)
+    models.command("activate")(activate_model)
     app.add_typer(models, name="models")
 
 
@@ -92,7 +94,15 @@ def train(  # noqa: PLR0913 - one argument an option
         return
     echo_report(metrics)
     state = "trained" if run.is_new else "unchanged: this spec on these data was trained before"
-    typer.echo(f"{run.version.version} {state}; it serves now")
+    serves = (
+        "it serves now"
+        if run.version.is_active
+        else (
+            "the champion has seen later data and goes on serving; "
+            f"`candlecast models activate {run.version.version}` changes that"
+        )
+    )
+    typer.echo(f"{run.version.version} {state}; {serves}")
     warn(run.shortfalls, "left out of training:")
 
 
@@ -137,18 +147,16 @@ def forecast(
 
     Example: candlecast forecast --symbols AAPL --as-of 2012-06-29
     """
-    named = tickers(symbols)
     with opened() as stores:
         run = run_forecast(
             stores,
             timeframe=timeframe,
             version=version or None,
-            symbols=named,
+            symbols=tickers(symbols),
             as_of=instant(as_of, is_end=True),
         )
     _tell_forecast(run, is_json)
-    answered = set(run.forecasts["symbol"])
-    raise typer.Exit(0 if answered and answered >= set(named) else 1)
+    raise typer.Exit(1 if run.failures or run.forecasts.is_empty() else 0)
 
 
 def settle(timeframe: TimeframeName = "1d", as_of: AsOf = "", is_json: Json = False) -> None:
@@ -196,6 +204,16 @@ def report(  # noqa: PLR0913 - one argument an option
         echo_json(card)
     else:
         echo_report(card)
+
+
+def activate_model(version: Annotated[str, typer.Argument(help="Its name.")]) -> None:
+    """Let a registered version serve.
+
+    Example: candlecast models activate lightgbm-20130301-83871cf6
+    """
+    with opened() as stores:
+        stores.registry.activate(version)
+    typer.echo(f"{version} serves now")
 
 
 def list_models(is_json: Json = False) -> None:
@@ -248,6 +266,8 @@ def _tell_forecast(run: ForecastRun, is_json: bool) -> None:
         "is_in_sample": run.is_in_sample,
         "n_new": run.n_new,
         "shortfalls": run.shortfalls,
+        "failures": run.failures,
+        "disclaimer": DISCLAIMER,
     }
     if is_json:
         echo_json(summary | {"forecasts": forecast_rows(run.forecasts)})
@@ -256,7 +276,9 @@ def _tell_forecast(run: ForecastRun, is_json: bool) -> None:
     typer.echo(f"{run.model_version}, {run.origin}, {run.n_new} new rows in the ledger")
     if run.is_in_sample:
         typer.echo("the model has seen later data: this is no out-of-sample forecast", err=True)
-    warn(run.shortfalls, "too little history:")
+    warn(run.shortfalls, "forecast, but with little history of their own:")
+    warn(run.failures, "no forecast:")
+    typer.echo(DISCLAIMER)
 
 
 def _version(version: ModelVersion) -> dict[str, Any]:

@@ -96,7 +96,12 @@ def echo_report(report: Mapping[str, Any]) -> None:
     if report["overall"] is None:
         typer.echo(
             f"no settled forecasts among {report['n_forecasts']} "
-            f"(origins: {', '.join(report['origins'])}); run `candlecast settle` later"
+            f"(origins: {', '.join(report['origins'])}); "
+            + (
+                "run `candlecast settle` once their outcomes are stored"
+                if report["n_forecasts"]
+                else "walk-forward runs other than the champion's show with --model RUN"
+            )
         )
         return
     cards = {"all": report["overall"], **report["horizons"], **report["symbols"]}

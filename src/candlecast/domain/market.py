@@ -123,6 +123,11 @@ class Horizon:
         """Its length in trading minutes, or None when it counts sessions."""
         return {"m": self.count, "h": self.count * 60}.get(self.unit)
 
+    @property
+    def rank(self) -> int:
+        """Minutes of calendar time, roughly: what horizons are put in order by."""
+        return self.count * {"m": 1, "h": 60, "D": 1440, "W": 7 * 1440, "M": 30 * 1440}[self.unit]
+
     def sessions(self, calendar: TradingCalendar) -> int:
         """Its length in sessions of `calendar`; only for horizons that count sessions."""
         is_always_open = calendar.name == ALWAYS_OPEN

@@ -55,7 +55,7 @@ class FeatureSpec(Spec):
 
 @dataclass(frozen=True)
 class LabelSpec(Spec):
-    """What is forecast, and where Bullish and Bearish begin.
+    """What is forecast, shortest horizon first, and where Bullish and Bearish begin.
 
     `threshold` is ``fixed:0.02`` (simple returns beyond ±2 %) or ``scaled`` (the symbol's own
     terciles, known at as_of).
@@ -68,8 +68,8 @@ class LabelSpec(Spec):
     def __post_init__(self) -> None:
         if not self.horizons:
             raise InvalidSpec("name at least one horizon, e.g. 1D")
-        canonical = tuple(dict.fromkeys(Horizon.parse(text).name for text in self.horizons))
-        object.__setattr__(self, "horizons", canonical)
+        ordered = sorted({Horizon.parse(text) for text in self.horizons}, key=lambda h: h.rank)
+        object.__setattr__(self, "horizons", tuple(horizon.name for horizon in ordered))
         self.fixed_threshold()
 
     def fixed_threshold(self) -> float | None:

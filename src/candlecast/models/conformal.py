@@ -47,7 +47,8 @@ class Calibrated:
     Outcomes of the fitting rows that reach into the calibration span are unknown to the fit.
     The quantile of n scores at level p is the order statistic of rank p (n + 1), so that bands
     are not too narrow for small n. Where outcomes overlap, a long span holds few independent
-    ones: the new scale is mixed with the model's own as if that had seen 50 of them. Shapes, units and NaN policy are those of the model.
+    ones: the new scale is mixed with the model's own as if that had seen 50 of them. Shapes,
+    units and NaN policy are those of the model.
 
     References
     ----------
@@ -73,10 +74,7 @@ class Calibrated:
         self.model.fit(examples.known_by(cut))
         guessed = self.model.predict(later)
         self._scores = np.array(
-            [
-                _calibrated_scores(guessed[:, h], later, h)
-                for h in range(n_horizons)
-            ]
+            [_calibrated_scores(guessed[:, h], later, h) for h in range(n_horizons)]
         )
         return self
 

@@ -11,6 +11,8 @@ import polars as pl
 
 from candlecast.domain import distribution as dist
 from candlecast.domain.distribution import FloatArray
+from candlecast.domain.examples import Rows
+from candlecast.domain.frames import QUANTILES
 from candlecast.domain.market import Horizon, Timeframe, TradingCalendar
 from candlecast.pipelines.dataset import Dataset
 from candlecast.portfolio import signals, sizing
@@ -18,59 +20,78 @@ from candlecast.store.ledger import Batch
 
 BANDS: Final = (0.5, 0.8, 0.95)
 TAIL: Final = 0.05
+DISCLAIMER: Final = (
+    "Forecasts are estimates from past prices. They are no investment advice, they are often "
+    "wrong, and past skill does not promise future skill. You can lose money."
+)
 
 
 def make_answers(
     dataset: Dataset,
-    quantiles: FloatArray,
     forecasts: pl.DataFrame,
     batch: Batch,
     calendars: Mapping[str, TradingCalendar],
 ) -> pl.DataFrame:
-    """One row for each symbol and horizon, ready for `ledger.write_current`.
+    """One row for each symbol and horizon of `forecasts`, ready for `ledger.write_current`.
+
+    `forecasts` are those that stand in the ledger, for every row of `dataset` and horizon.
 
     `points` hold one entry for each step of the horizon, on the trading days (or bars) it will
     fall on. The overall label of a symbol is that of its shortest horizon.
     """
     rows = dataset.rows
     n_steps = int(rows.horizon_bars.max())
+    quantiles = _quantiles(forecasts, rows)
     paths = dist.path(quantiles, rows.horizon_bars, np.arange(1, n_steps + 1))
     derived = forecasts.partition_by("symbol", "horizon", as_dict=True)
-    shortest = rows.horizons[int(np.argmin(rows.horizon_bars))]
     records = []
     for row, key in enumerate(dataset.keys.iter_rows(named=True)):
         symbol = key["symbol"]
-        levels = dist.prices(paths[row], key["last_close"])
+        said = [derived[symbol, name].row(0, named=True) for name in rows.horizons]
+        levels = dist.prices(paths[row], said[0]["last_close"])
         times = _steps(key, batch.timeframe, calendars[symbol], n_steps)
-        overall = derived[symbol, shortest]["label"][0]
-        for column, horizon in enumerate(rows.horizons):
+        for column, own in enumerate(said):
             until = int(rows.horizon_bars[column])
-            points = _points(levels[:until], times[:until], dist.DEFAULT_BAND)
-            bands = [
-                {"level": level, "points": _points(levels[:until], times[:until], level)}
-                for level in BANDS
-            ]
-            own = derived[symbol, horizon].row(0, named=True)
-            details = _details(own, batch, quantiles[row, column]) | {"bands": bands}
-            if symbol in dataset.shortfalls:
-                details["shortfall"] = dataset.shortfalls[symbol]
-            records.append(
-                {
-                    "symbol": symbol,
-                    "horizon": horizon,
-                    "timeframe": batch.timeframe.name,
-                    "overall_label": overall,
-                    "label": own["label"],
-                    "confidence": own["confidence"],
-                    "points": orjson.dumps(points).decode(),
-                    "details": orjson.dumps(details).decode(),
-                    "model_version": batch.model_version,
-                    "threshold_rule": batch.threshold_rule,
-                    "as_of": own["as_of"],
-                    "run_at": batch.created_at,
-                }
+            points, *bands = (
+                _points(levels[:until], times[:until], level)
+                for level in (dist.DEFAULT_BAND, *BANDS)
             )
+            details = _details(own, batch, quantiles[row, column]) | {
+                "bands": [
+                    {"level": level, "points": band}
+                    for level, band in zip(BANDS, bands, strict=True)
+                ],
+                "shortfall": dataset.shortfalls.get(symbol),
+            }
+            record = _record(own, batch, points, details)
+            records.append(record | {"overall_label": said[0]["label"]})
     return pl.DataFrame(records)
+
+
+def _quantiles(forecasts: pl.DataFrame, rows: Rows) -> FloatArray:
+    # (n_rows, n_horizons, 17), in the order of the rows.
+    by_key = {key: i for i, key in enumerate(forecasts.select("symbol", "horizon").iter_rows())}
+    order = [by_key[rows.tickers[code], name] for code in rows.symbol for name in rows.horizons]
+    shape = (len(rows), len(rows.horizons), dist.N_LEVELS)
+    return forecasts.select(QUANTILES).to_numpy().astype(float)[order].reshape(shape)
+
+
+def _record(
+    own: dict[str, Any], batch: Batch, points: list[dict[str, float]], details: dict[str, Any]
+) -> dict[str, Any]:
+    return {
+        "symbol": own["symbol"],
+        "horizon": own["horizon"],
+        "timeframe": batch.timeframe.name,
+        "label": own["label"],
+        "confidence": own["confidence"],
+        "points": orjson.dumps(points).decode(),
+        "details": orjson.dumps(details).decode(),
+        "model_version": batch.model_version,
+        "threshold_rule": batch.threshold_rule,
+        "as_of": own["as_of"],
+        "run_at": batch.created_at,
+    }
 
 
 def _details(own: dict[str, Any], batch: Batch, quantiles: FloatArray) -> dict[str, Any]:

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from candlecast.domain.catalog import FEATURES
 from candlecast.domain.market import Timeframe
 from candlecast.features.compute import compute
-from candlecast.pipelines.dataset import read_market
 from candlecast.pipelines.progress import Progress, silent
+from candlecast.pipelines.universe import read_market
 from candlecast.store.stores import Stores
 from candlecast.validation import causality
 

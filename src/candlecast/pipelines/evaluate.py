@@ -13,17 +13,12 @@ from candlecast.domain import distribution as dist
 from candlecast.domain.market import Timeframe
 from candlecast.domain.specs import ExperimentSpec
 from candlecast.models.conformal import make_model
-from candlecast.pipelines.dataset import (
-    Dataset,
-    TrainingSet,
-    make_training_set,
-    read_market,
-    training_set_id,
-)
+from candlecast.pipelines.dataset import Dataset, TrainingSet, make_training_set, training_set_id
 from candlecast.pipelines.forecast import make_forecasts
 from candlecast.pipelines.progress import Progress, silent
 from candlecast.pipelines.report import ReportQuery, make_report
 from candlecast.pipelines.settle import settle
+from candlecast.pipelines.universe import read_market
 from candlecast.store import ledger
 from candlecast.store.stores import Stores
 from candlecast.validation.walk_forward import Fold, walk_forward
@@ -88,11 +83,9 @@ def _out_of_sample(training: TrainingSet, folds: list[Fold]) -> pl.DataFrame:
     index = np.concatenate([fold.rows for fold in folds])
     quantiles = dist.as_stored(np.concatenate([fold.quantiles for fold in folds]))
     keys = training.keys[index]
-    dataset = Dataset(training.rows.take(index), keys, training.end_at[index], {})
+    dataset = Dataset(training.rows.take(index), keys, training.end_at[index], {}, {})
     numbers = np.concatenate([np.full(len(fold.rows), fold.number) for fold in folds])
-    fold_of = keys.select("symbol", "as_of", fold=pl.Series(numbers))
-    forecasts = make_forecasts(dataset, quantiles, training.spec.labels).drop("fold")
-    return forecasts.join(fold_of, on=["symbol", "as_of"], how="left", maintain_order="left")
+    return make_forecasts(dataset, quantiles, training.spec.labels, numbers)
 
 
 def _summary(

@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final, cast
 
 import numpy as np
 import orjson
 import polars as pl
+from numpy.typing import NDArray
 
 from candlecast.domain import distribution as dist
 from candlecast.domain.distribution import FloatArray
 from candlecast.domain.frames import FORECASTS, QUANTILES
 from candlecast.domain.market import Timeframe
-from candlecast.domain.specs import ExperimentSpec, LabelSpec
+from candlecast.domain.specs import ExperimentSpec, LabelSpec, content_hash
 from candlecast.errors import NotFound
 from candlecast.models.conformal import load_model
 from candlecast.pipelines.answer import make_answers
-from candlecast.pipelines.dataset import Dataset, Market, newest_dataset, read_market
+from candlecast.pipelines.dataset import Dataset, newest_dataset
+from candlecast.pipelines.universe import Market, read_market
 from candlecast.store import ledger
 from candlecast.store.features import read_features, write_features
 from candlecast.store.registry import ModelVersion
@@ -33,8 +35,9 @@ TERCILES: Final = (1 / 3, 2 / 3)
 class ForecastRun:
     """What one run yielded: `forecasts` (FORECASTS and what is derived) and what was left out.
 
-    `origin` is ``live``, or ``simulated`` where later bars are already stored; `is_in_sample`
-    says that the model was trained on data later than `as_of`.
+    `origin` is ``live`` where the outcome was still open when it was made, else ``simulated``;
+    `is_in_sample` says that the model was trained on data later than `as_of`. `failures` name the
+    symbols without a forecast.
     """
 
     forecasts: pl.DataFrame
@@ -44,6 +47,7 @@ class ForecastRun:
     is_in_sample: bool
     n_new: int
     shortfalls: dict[str, str]
+    failures: dict[str, str]
 
 
 def forecast(
@@ -56,8 +60,8 @@ def forecast(
 ) -> ForecastRun:
     """Forecast `symbols` (by default all that the model knows) from what was known at `as_of`.
 
-    New rows enter the ledger; rows that stand there stay as they are. A live forecast also
-    becomes the current one of its symbol and horizon.
+    New rows enter the ledger; rows that stand there stay as they are. A forecast from the newest
+    bars also becomes the current one of its symbol and horizon.
     """
     model_version = chosen_model(stores, Timeframe.parse(timeframe), version)
     spec = ExperimentSpec.from_mapping(orjson.loads(model_version.spec))
@@ -68,29 +72,27 @@ def forecast(
     quantiles = dist.as_stored(model.predict(dataset.rows))
     forecasts = make_forecasts(dataset, quantiles, spec.labels)
     forecasts = forecasts.join(_fingerprints(features), on="symbol", how="left")
-    origin = _origin(stores, market, universe)
+    is_newest = as_of is None or _is_newest(stores, market, universe)
     batch = ledger.Batch(
         timeframe=market.timeframe,
-        origin=origin,
+        origin="live",
         model_version=model_version.version,
         run_id=None,
         created_at=stores.clock.now(),
         threshold_rule=spec.labels.threshold,
     )
-    n_new = ledger.append(stores.database, forecasts, batch)
-    if origin == "live":
-        write_features(
-            stores.database,
-            market.timeframe,
-            _unstored(stores, market.timeframe, features),
-            model_version.training_set_id or "",
-        )
-        answers = make_answers(dataset, quantiles, forecasts, batch, market.calendars)
+    n_new, standing = _append(stores, forecasts, batch, is_newest=is_newest)
+    if is_newest:
+        set_id = content_hash(list(dataset.rows.feature_names))
+        unstored = _unstored(stores, market.timeframe, features)
+        write_features(stores.database, market.timeframe, unstored, set_id)
+        answers = make_answers(dataset, standing, batch, market.calendars)
         ledger.write_current(stores.database, answers)
+    origins = standing["origin"].unique().sort().to_list()
     return ForecastRun(
-        forecasts, model_version.version, origin, market.as_of,
+        standing, model_version.version, ", ".join(origins), market.as_of,
         is_in_sample=market.as_of < model_version.training_until,
-        n_new=n_new, shortfalls=dataset.shortfalls,
+        n_new=n_new, shortfalls=dataset.shortfalls, failures=dataset.failures,
     )  # fmt: skip
 
 
@@ -114,8 +116,16 @@ def thresholds(climatology: FloatArray, labels: LabelSpec) -> tuple[FloatArray, 
     return terciles[..., 0], terciles[..., 1]
 
 
-def make_forecasts(dataset: Dataset, quantiles: FloatArray, labels: LabelSpec) -> pl.DataFrame:
-    """FORECASTS of (n_rows, n_horizons, 17) quantiles, with all that the ledger derives."""
+def make_forecasts(
+    dataset: Dataset,
+    quantiles: FloatArray,
+    labels: LabelSpec,
+    folds: NDArray[np.integer] | None = None,
+) -> pl.DataFrame:
+    """FORECASTS of (n_rows, n_horizons, 17) quantiles, with all that the ledger derives.
+
+    `folds` (n_rows,) number the walk-forward fold of each row.
+    """
     rows = dataset.rows
     n_horizons = len(rows.horizons)
     lower, upper = (t.reshape(-1) for t in thresholds(rows.climatology, labels))
@@ -134,15 +144,46 @@ def make_forecasts(dataset: Dataset, quantiles: FloatArray, labels: LabelSpec) -
         pl.Series("prob_up", dist.prob_up(flat)),
         pl.Series("label", names),
         pl.Series("confidence", confidence),
-        pl.lit(None, dtype=pl.Int64).alias("fold"),
+        pl.lit(None, dtype=pl.Int64).alias("fold")
+        if folds is None
+        else pl.Series("fold", np.repeat(folds, n_horizons), dtype=pl.Int64),
     )
     return FORECASTS.conform(frame)
 
 
-def _origin(stores: Stores, market: Market, universe: tuple[str, ...]) -> ledger.Origin:
+def _append(
+    stores: Stores, forecasts: pl.DataFrame, batch: ledger.Batch, *, is_newest: bool
+) -> tuple[int, pl.DataFrame]:
+    # A forecast is live while its outcome is open. What is shown is what stands in the ledger:
+    # a bar corrected after the forecast does not change what was said.
+    is_live = (pl.col("end_at") > batch.created_at) & is_newest
+    origins: dict[ledger.Origin, pl.Expr] = {"live": is_live, "simulated": ~is_live}
+    n_new = 0
+    for origin, is_own in origins.items():
+        own = forecasts.filter(is_own)
+        n_new += ledger.append(stores.database, own, replace(batch, origin=origin))
+    stored = ledger.read_forecasts(
+        stores.database,
+        batch.timeframe,
+        symbols=forecasts["symbol"].unique().to_list(),
+        start=cast("datetime | None", forecasts["ts"].min()),
+        end=cast("datetime | None", forecasts["ts"].max()),
+        origins=list(origins),
+        model_version=batch.model_version,
+    )
+    asked = forecasts.select("symbol", "as_of", "horizon")
+    standing = asked.join(
+        stored.unique(asked.columns, keep="first", maintain_order=True),
+        on=asked.columns,
+        how="inner",
+        maintain_order="left",
+    )
+    return n_new, standing
+
+
+def _is_newest(stores: Stores, market: Market, universe: tuple[str, ...]) -> bool:
     stored = stores.mirror.read(market.timeframe, symbols=list(universe))
-    newest_at = cast("datetime", stored["known_at"].max())
-    return "simulated" if newest_at > market.as_of else "live"
+    return cast("datetime", stored["known_at"].max()) <= market.as_of
 
 
 def _unstored(stores: Stores, timeframe: Timeframe, features: pl.DataFrame) -> pl.DataFrame:

@@ -12,11 +12,12 @@ import polars as pl
 from candlecast.domain.catalog import Provider, Refusal
 from candlecast.domain.frames import BARS, INSTANT, UNSTAMPED
 from candlecast.domain.market import Symbol, Timeframe, trading_calendar
-from candlecast.pipelines.dataset import instants
+from candlecast.pipelines.universe import instants
 from candlecast.store.bars import BarsWritten, read_bars, read_extent, write_bars
 from candlecast.store.stores import Stores
 from candlecast.store.symbols import read_symbols, write_symbols
 
+BASIS_BARS: Final = 21
 SAME_PRICE: Final = 1e-4
 """Adjusted closes that agree to this after rebasing are the same number, rounded twice."""
 
@@ -59,6 +60,12 @@ def ingest(
         )
     dated = dated.filter(~pl.col("symbol").is_in(list(outside)))
     stored = _stored(stores, timeframe, dated, known)
+    for ticker in _without_overlap(dated, stored):
+        failures[ticker] = (
+            "its adjusted closes share no bar with the stored ones, so the two bases cannot be "
+            "joined; bring at least one stored bar along"
+        )
+    dated = dated.filter(~pl.col("symbol").is_in(list(failures)))
     delay = timedelta(seconds=provider.delay_seconds)
     stamped = _stamped(_rebased(dated, stored), stored, stores.clock.now(), delay)
     write_symbols(stores.database, [traded[t] for t in stamped["symbol"].unique().sort()])
@@ -96,14 +103,24 @@ def _stored(
     return bars.select("symbol", "ts", stored_adj_close="adj_close")
 
 
+def _without_overlap(dated: pl.DataFrame, stored: pl.DataFrame) -> list[str]:
+    # Symbols with adjusted closes on both sides but none of the same bar.
+    has_both = dated.drop_nulls("adj_close").join(
+        stored.drop_nulls("stored_adj_close"), on="symbol", how="semi"
+    )
+    pairs = has_both.join(stored.drop_nulls("stored_adj_close"), on=["symbol", "ts"], how="semi")
+    return sorted({*has_both["symbol"]} - {*pairs["symbol"]})
+
+
 def _rebased(dated: pl.DataFrame, stored: pl.DataFrame) -> pl.DataFrame:
     # A source restates all adjusted closes after each dividend. Only their ratios mean anything,
     # so new ones are brought to the stored basis: otherwise the seam would look like a return.
     if stored.is_empty():
         return dated
     beside = dated.join(stored, on=["symbol", "ts"], how="left", maintain_order="left")
+    # The median of the newest shared bars, so that one corrected bar does not move the basis.
     ratio = pl.col("stored_adj_close") / pl.col("adj_close")
-    basis = ratio.drop_nulls().last().over("symbol").fill_null(1.0)
+    basis = ratio.drop_nulls().tail(BASIS_BARS).median().over("symbol").fill_null(1.0)
     moved = beside.with_columns(adj_close=pl.col("adj_close") * basis)
     is_same = (pl.col("adj_close") / pl.col("stored_adj_close") - 1).abs() < SAME_PRICE
     return moved.with_columns(
@@ -114,12 +131,12 @@ def _rebased(dated: pl.DataFrame, stored: pl.DataFrame) -> pl.DataFrame:
 def _stamped(
     dated: pl.DataFrame, stored: pl.DataFrame, now: datetime, delay: timedelta
 ) -> pl.DataFrame:
-    # A symbol's first backfill and what comes after its newest bar were known when the bar ended
-    # (plus the provider's delay); a healed gap or a correction only now.
-    newest = stored.group_by("symbol").agg(pl.col("ts").max().alias("newest_ts"))
-    beside = dated.join(newest, on="symbol", how="left", maintain_order="left")
-    is_new = pl.col("newest_ts").is_null() | (pl.col("ts") > pl.col("newest_ts"))
+    # A symbol's backfill, be it extended to earlier years, and what comes after its newest bar
+    # were known when the bar ended (plus the provider's delay); a healed gap or a correction now.
+    span = stored.group_by("symbol").agg(first_ts=pl.col("ts").min(), newest_ts=pl.col("ts").max())
+    beside = dated.join(span, on="symbol", how="left", maintain_order="left")
+    is_within = pl.col("ts").is_between("first_ts", "newest_ts").fill_null(value=False)
     at_close = pl.col("close_at") + delay
     return beside.with_columns(
-        known_at=pl.when(is_new).then(at_close).otherwise(pl.lit(now).cast(INSTANT))
-    ).drop("newest_ts", "close_at")
+        known_at=pl.when(is_within).then(pl.lit(now).cast(INSTANT)).otherwise(at_close)
+    ).drop("first_ts", "newest_ts", "close_at")

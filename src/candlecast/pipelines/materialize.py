@@ -11,7 +11,7 @@ from candlecast.domain.catalog import FEATURES, LABELS
 from candlecast.domain.market import Timeframe
 from candlecast.domain.specs import ExperimentSpec, content_hash
 from candlecast.features.compute import compute
-from candlecast.pipelines.dataset import read_market
+from candlecast.pipelines.universe import read_market
 from candlecast.store.features import write_features, write_labels
 from candlecast.store.stores import Stores
 

@@ -29,8 +29,9 @@ OUT_OF_SAMPLE: Final[tuple[ledger.Origin, ...]] = ("live", "walk_forward")
 SEED: Final = 7
 Card: TypeAlias = dict[str, Any]
 COLUMNS: Final = (
-    *("symbol", "origin", "model_version", "run_id", "ts", "horizon", "horizon_bars", "prob_up"),
-    *("realised", "crps", "pit", "crps_climatology", "prob_up_climatology", "n_past", "is_hit"),
+    *("id", "symbol", "origin", "model_version", "run_id", "ts", "horizon", "horizon_bars"),
+    *("prob_up", "n_past", "is_hit"),
+    *("realised", "crps", "pit", "crps_climatology", "prob_up_climatology"),
 )
 
 
@@ -38,8 +39,8 @@ COLUMNS: Final = (
 class ReportQuery:
     """Which forecasts to report on; `origins` empty means all that are out of sample.
 
-    Without a `model_version` walk-forward forecasts are those of the champion's own run, so that
-    no outcome counts once for each model that was ever tried.
+    Without a `model_version` walk-forward forecasts are those of the champion's own run (of the
+    newest run where nothing was trained). An outcome counts once, however many forecasts it had.
     `start` and `end` bound the newest bar used (`ts`), both inclusive.
     """
 
@@ -101,10 +102,12 @@ def _read(stores: Stores, query: ReportQuery) -> pl.DataFrame:
     if query.model_version is not None and rows.is_empty():
         _check_version(stores, timeframe, query.model_version)
     champion = stores.registry.champion(timeframe)
-    if query.model_version is not None or champion is None:
-        return rows
-    is_own = pl.col("run_id") == champion.training_set_id
-    return rows.filter((pl.col("origin") != "walk_forward") | is_own)
+    if query.model_version is None and champion is not None:
+        is_own = pl.col("run_id") == champion.training_set_id
+        rows = rows.filter((pl.col("origin") != "walk_forward") | is_own)
+    # One outcome counts once: live before replayed ones, then what was made last.
+    by_worth = rows.sort("origin", "id", descending=[False, True])
+    return by_worth.unique(["symbol", "ts", "horizon"], keep="first", maintain_order=True)
 
 
 def _check_version(stores: Stores, timeframe: Timeframe, version: str) -> None:
@@ -116,16 +119,10 @@ def _check_version(stores: Stores, timeframe: Timeframe, version: str) -> None:
 
 def _parts(frame: pl.DataFrame, column: str) -> list[tuple[str, pl.DataFrame]]:
     parts = frame.partition_by(column, as_dict=True)
-    order = {"m": 0, "h": 1, "D": 2, "W": 3, "M": 4}
-
-    def rank(name: str) -> tuple[int, int, str]:
-        if column != "horizon":
-            return 0, 0, name
-        horizon = Horizon.parse(name)
-        return order[horizon.unit], horizon.count, name
-
     named = {str(key[0]): part for key, part in parts.items()}
-    return [(name, named[name]) for name in sorted(named, key=rank)]
+    if column == "horizon":
+        return sorted(named.items(), key=lambda item: Horizon.parse(item[0]).rank)
+    return sorted(named.items())
 
 
 def _overall(settled: pl.DataFrame, horizons: dict[str, Card]) -> Card:

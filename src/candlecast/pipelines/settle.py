@@ -14,8 +14,8 @@ from candlecast.domain.catalog import LABELS
 from candlecast.domain.climatology import climatology
 from candlecast.domain.frames import QUANTILES
 from candlecast.domain.market import Timeframe
-from candlecast.pipelines.dataset import Market, read_market
 from candlecast.pipelines.progress import Progress, silent
+from candlecast.pipelines.universe import Market, read_market
 from candlecast.store import ledger
 from candlecast.store.stores import Stores
 

@@ -1,4 +1,4 @@
-"""Fit a model on all that is known, prove it by walk-forward, register it."""
+"""Fit a model on what is known, prove it by walk-forward, register it."""
 
 from __future__ import annotations
 
@@ -13,17 +13,12 @@ import orjson
 
 from candlecast.domain.market import Timeframe
 from candlecast.domain.specs import ExperimentSpec, to_mapping
+from candlecast.errors import BadArtifact
 from candlecast.models.conformal import make_model, save_model
-from candlecast.pipelines.dataset import (
-    Market,
-    TrainingSet,
-    find_shortfalls,
-    make_training_set,
-    read_market,
-    training_set_id,
-)
+from candlecast.pipelines.dataset import TrainingSet, make_training_set, training_set_id
 from candlecast.pipelines.evaluate import evaluate_training_set
 from candlecast.pipelines.progress import Progress, silent
+from candlecast.pipelines.universe import Market, find_shortfalls, read_market
 from candlecast.store.features import TrainingSet as Manifest
 from candlecast.store.features import write_training_set
 from candlecast.store.registry import ModelVersion
@@ -32,7 +27,7 @@ from candlecast.store.stores import Stores
 
 @dataclass(frozen=True)
 class TrainRun:
-    """The version that now serves, whether it is new, and the symbols that were too short."""
+    """The version (`is_active`: it serves), whether it is new, and who was left out."""
 
     version: ModelVersion
     is_new: bool
@@ -48,7 +43,8 @@ def train(
 ) -> TrainRun:
     """Train on what was known at `as_of`, evaluate, register and make it the champion.
 
-    The same spec on the same data is the same version and is not trained twice.
+    The same spec on the same data is the same version and is not trained twice. A version trained
+    on older data than the champion is registered but does not serve until it is activated.
     """
     make_model(spec.model, spec.seed)  # an unknown kind or parameter is told before the work
     market = read_market(stores, Timeframe.parse(spec.timeframe), spec.symbols, as_of)
@@ -56,9 +52,8 @@ def train(
     spec = replace(spec, symbols=market.tickers)
     name = version_name(spec, market)
     known = {version.version: version for version in stores.registry.list()}
-    if name in known:
-        stores.registry.activate(name)
-        return _run(known[name], absent, is_new=False)
+    if name in known and _is_whole(stores, name):
+        return _run(_serving(stores, known[name]), absent, is_new=False)
     progress("features and labels", 0, 1)
     training = make_training_set(spec, market)
     progress("features and labels", 1, 1)
@@ -69,9 +64,8 @@ def train(
         version = _fitted(stores, training, name, metrics, Path(folder))
         write_training_set(stores.database, _manifest(training, version))
         stores.registry.add(version, Path(folder))
-    stores.registry.activate(name)
     progress("final model", 1, 1)
-    return _run(version, absent, is_new=True)
+    return _run(_serving(stores, version), absent, is_new=True)
 
 
 def version_name(spec: ExperimentSpec, market: Market) -> str:
@@ -82,7 +76,25 @@ def version_name(spec: ExperimentSpec, market: Market) -> str:
 
 def _run(version: ModelVersion, absent: dict[str, str], *, is_new: bool) -> TrainRun:
     shortfalls = orjson.loads(version.metrics)["shortfalls"] | absent
-    return TrainRun(replace(version, is_active=True), is_new, shortfalls)
+    return TrainRun(version, is_new, shortfalls)
+
+
+def _is_whole(stores: Stores, name: str) -> bool:
+    # A version whose files were lost or damaged is fitted again, to the same bytes.
+    try:
+        stores.registry.fetch(name)
+    except (BadArtifact, OSError):
+        return False
+    return True
+
+
+def _serving(stores: Stores, version: ModelVersion) -> ModelVersion:
+    # What was trained on less than the champion has seen does not replace it by itself.
+    champion = stores.registry.champion(version.timeframe)
+    if champion is not None and champion.training_until > version.training_until:
+        return replace(version, is_active=False)
+    stores.registry.activate(version.version)
+    return replace(version, is_active=True)
 
 
 def _fitted(
@@ -110,7 +122,7 @@ def _fitted(
         training_from=_utc(examples.as_of[0]),
         training_until=market.as_of,
         training_set_id=training.set_id,
-        stage="champion",
+        stage="registered",
         is_active=False,
         created_at=stores.clock.now(),
     )

@@ -32,7 +32,8 @@ def add_rows(bulk: Bulk, table: sa.Table, rows: pl.DataFrame) -> int:
     numbered = completed(table, numbered)
     bulk.insert(table, numbered)
     if bulk.dialect.name == "postgresql":  # keep up the database's own count
-        sequence = sa.func.pg_get_serial_sequence(sa.literal(table.name), sa.literal("id"))
+        names = (sa.literal(name, sa.Text) for name in (table.name, "id"))
+        sequence = sa.func.pg_get_serial_sequence(*names)
         bulk.run(sa.select(sa.func.setval(sequence, last_id + len(rows))))
     covered = _covered_until(bulk, table)
     if last_id + len(rows) - covered >= MIN_ROWS:

@@ -10,14 +10,15 @@ from typing import Any, Final, Literal, TypeAlias
 import polars as pl
 import sqlalchemy as sa
 
-from candlecast.domain.distribution import check_quantiles
+from candlecast.domain.distribution import LABELS, check_quantiles
 from candlecast.domain.frames import FORECASTS, INSTANT, QUANTILES
 from candlecast.domain.market import Timeframe
 from candlecast.errors import BadFrame, NotFound
 from candlecast.store import blocks
 from candlecast.store.bulk import Bulk
 from candlecast.store.database import Database
-from candlecast.store.statements import aware, key_of, schema_of, shaped, within
+from candlecast.store.predictions import OUTCOME, Asked, read_predictions
+from candlecast.store.statements import aware, key_of, schema_of, shaped
 from candlecast.store.symbols import chosen, is_among, read_ids, with_ids, with_tickers
 from candlecast.store.tables import (
     ml_forecasts,
@@ -31,7 +32,6 @@ Origin: TypeAlias = Literal["live", "walk_forward", "simulated"]
 OPTIONAL: Final = {"fold": pl.Int64, "feature_hash": pl.String, "features": pl.String}
 DERIVED: Final = ("yhat", "yhat_std", "prob_up", "label", "confidence")
 SOURCE: Final = ("origin", "model_version", "run_id")
-OUTCOME: Final = tuple(c.name for c in ml_outcomes.c if c.name not in ("id", "prediction_id"))
 COLUMNS: Final = (
     *("id", "symbol", *SOURCE, "fold", "as_of", "ts", "horizon", "horizon_bars", "end_at"),
     *("last_close", "lower", "upper", *QUANTILES, *DERIVED),
@@ -90,10 +90,8 @@ def unsettled(database: Database, timeframe: Timeframe, *, due_by: datetime) -> 
         stored = _stored([*UNSETTLED, "source_id"])
         made = blocks.read_rows(snapshot, ml_predictions, stored)
         settled = blocks.read_rows(snapshot, ml_outcomes, ["prediction_id"])
-    is_due = (pl.col("end_at") <= aware(due_by)) & pl.col("source_id").is_in(
-        sources["source_id"].to_list()
-    )
-    due = made.filter(is_due).join(
+    is_own = pl.col("source_id").is_in(sources["source_id"].to_list())
+    due = made.filter(is_own, pl.col("end_at") <= aware(due_by)).join(
         settled, left_on="id", right_on="prediction_id", how="anti", maintain_order="left"
     )
     return with_tickers(due, ids, *ORDER[1:]).select(UNSETTLED)
@@ -130,7 +128,7 @@ def read_forecasts(  # noqa: PLR0913 - each says what to leave out
     with database.snapshot() as snapshot:
         ids = chosen(read_ids(snapshot), symbols)
         sources = _read_sources(snapshot, timeframe, origins, model_version)
-        asked = _Asked(
+        asked = Asked(
             sources["source_id"].to_list(),
             None if symbols is None else ids["symbol_id"].to_list(),
             horizon,
@@ -138,12 +136,18 @@ def read_forecasts(  # noqa: PLR0913 - each says what to leave out
             end if end is None else aware(end),
             settled_only,
         )
-        read = _read_many if symbols is None else _read_some
-        frame = read(snapshot, asked, _stored(columns))
+        frame = read_predictions(snapshot, asked, _stored(columns))
     named = with_tickers(frame, ids, *ORDER[1:])
     if any(name in SOURCE for name in columns):
         named = named.join(sources, on="source_id", how="left", maintain_order="left")
     return named.select(columns)
+
+
+def has_run(database: Database, run_id: str) -> bool:
+    """Whether the forecasts of the run are there; an append is all or nothing."""
+    s = ml_prediction_sources
+    query = sa.select(sa.func.count().label("n")).where(s.c.run_id == run_id)
+    return bool(database.read(query, {"n": pl.Int64}).item())
 
 
 def write_current(database: Database, forecasts: pl.DataFrame) -> int:
@@ -193,62 +197,16 @@ def _checked(forecasts: pl.DataFrame) -> pl.DataFrame:
         raise BadFrame(f"forecasts lack {', '.join(absent)}; derive them from the quantiles first")
     known = FORECASTS.conform(forecasts)
     check_quantiles(known.select(QUANTILES).to_numpy())
+    is_sound = pl.col("label").is_in(LABELS) & pl.col("confidence").is_between(0, 1)
+    wrong = known.filter(~is_sound)
+    if len(wrong):
+        label, confidence = wrong.select("label", "confidence").row(0)
+        raise BadFrame(f"label {label!r} with confidence {confidence}: name one of {LABELS}")
     optional = [
         pl.col(name) if name in known.columns else pl.lit(None, dtype=dtype).alias(name)
         for name, dtype in OPTIONAL.items()
     ]
     return known.select(*FORECASTS.columns, *DERIVED, *optional)
-
-
-@dataclass(frozen=True)
-class _Asked:
-    source_ids: list[int]
-    symbol_ids: list[int] | None
-    horizon: str | None
-    start: datetime | None
-    end: datetime | None
-    settled_only: bool
-
-    def needs_outcomes(self, stored: Sequence[str]) -> bool:
-        return self.settled_only or any(name in OUTCOME for name in stored)
-
-
-def _read_some(snapshot: Bulk, asked: _Asked, stored: Sequence[str]) -> pl.DataFrame:
-    # A few symbols: row by row, by the key.
-    p, o = ml_predictions, ml_outcomes
-    query = sa.select(*(o.c[n] if n in OUTCOME else p.c[n] for n in stored)).where(
-        p.c.source_id.in_(asked.source_ids),
-        p.c.symbol_id.in_(asked.symbol_ids or []),
-        *([p.c.horizon == asked.horizon] if asked.horizon is not None else []),
-        *within(p.c.ts, asked.start, asked.end),
-    )
-    if asked.needs_outcomes(stored):
-        is_outer = not asked.settled_only
-        query = query.join_from(p, o, o.c.prediction_id == p.c.id, isouter=is_outer)
-    return snapshot.read(query, schema_of(query.selected_columns))  # type: ignore[arg-type]
-
-
-def _read_many(snapshot: Bulk, asked: _Asked, stored: Sequence[str]) -> pl.DataFrame:
-    # All symbols: from the columnar copies.
-    told_by = [name for name in stored if name in OUTCOME]
-    needed = [name for name in stored if name not in OUTCOME]
-    needed = list(dict.fromkeys([*needed, "source_id", "ts"]))
-    frame = blocks.read_rows(snapshot, ml_predictions, needed).filter(
-        pl.col("source_id").is_in(asked.source_ids),
-        *([pl.col("horizon") == asked.horizon] if asked.horizon is not None else []),
-        *([pl.col("ts") >= asked.start] if asked.start is not None else []),
-        *([pl.col("ts") <= asked.end] if asked.end is not None else []),
-    )
-    if asked.needs_outcomes(stored):
-        settled = blocks.read_rows(snapshot, ml_outcomes, ["prediction_id", *told_by])
-        frame = frame.join(
-            settled,
-            left_on="id",
-            right_on="prediction_id",
-            how="inner" if asked.settled_only else "left",
-            maintain_order="left",
-        )
-    return frame.select(stored)
 
 
 def _new_rows(bulk: Bulk, table: sa.Table, rows: pl.DataFrame, by: str) -> pl.DataFrame:
@@ -300,10 +258,3 @@ def _stored(columns: Sequence[str]) -> list[str]:
     if any(name in SOURCE for name in columns):
         wanted.append("source_id")
     return list(dict.fromkeys(wanted))
-
-
-def has_run(database: Database, run_id: str) -> bool:
-    """Whether the forecasts of the run are there; an append is all or nothing."""
-    s = ml_prediction_sources
-    query = sa.select(sa.func.count().label("n")).where(s.c.run_id == run_id)
-    return bool(database.read(query, {"n": pl.Int64}).item())

@@ -236,8 +236,6 @@ ml_predictions: Final = sa.Table(
     sa.Column("features", sa.Text()),
     _required("created_at", Instant()),
     sa.UniqueConstraint("source_id", "symbol_id", "as_of", "horizon"),
-    sa.CheckConstraint(LABEL_CHECK, name="label"),
-    sa.CheckConstraint("confidence BETWEEN 0 AND 1", name="confidence"),
 )
 
 ml_outcomes: Final = sa.Table(

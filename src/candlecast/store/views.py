@@ -119,9 +119,7 @@ def _predictions_flat() -> sa.Select[tuple[object, ...]]:
             (p.c.last_close * sa.func.exp(p.c.q500)).label("predicted_price"),
             p.c.label,
             p.c.confidence,
-            sa.case(
-                (p.c.label == "Bullish", "buy"), (p.c.label == "Bearish", "sell"), else_="hold"
-            ).label("signal"),
+            p.c.label.label("signal"),
             sa.cast(sa.null(), sa.Text()).label("attention_weights"),
         )
         .join_from(p, source, source.c.id == p.c.source_id)

@@ -25,7 +25,7 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import t as student
+from scipy.special import stdtr, stdtrit
 
 from candlecast.domain.distribution import FloatArray
 from candlecast.errors import InvalidSpec
@@ -166,13 +166,13 @@ class _Resampled:
             return 1.0 if self.mean <= 0 else 1 / (N_RESAMPLES + 1)
         ratio = self.mean / self.error
         as_large = 1 + int(np.count_nonzero(self.ratios >= ratio))
-        return max(as_large / (N_RESAMPLES + 1), float(student.sf(ratio, self.n_blocks - 1)))
+        return max(as_large / (N_RESAMPLES + 1), float(stdtr(self.n_blocks - 1, -ratio)))
 
     def interval(self, level: float) -> tuple[float, float]:
         """Equal-tailed, no narrower than Student's on either side."""
         tail = (1 - level) / 2
         low, high = np.quantile(self.ratios, [tail, 1 - tail])
-        least = float(student.isf(tail, self.n_blocks - 1))
+        least = -float(stdtrit(self.n_blocks - 1, tail))
         up, down = max(float(high), least), max(-float(low), least)
         return self.mean - up * self.error, self.mean + down * self.error
 

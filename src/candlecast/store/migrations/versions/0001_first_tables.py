@@ -199,8 +199,6 @@ def _create_ledger() -> None:
         *_instants("created_at"),
         sa.PrimaryKeyConstraint("id", name="pk_ml_predictions"),
         sa.UniqueConstraint(*prediction_key, name="uq_ml_predictions"),
-        sa.CheckConstraint(f"label {LABELS}", name="ck_ml_predictions_label"),
-        sa.CheckConstraint("confidence BETWEEN 0 AND 1", name="ck_ml_predictions_confidence"),
     )
     op.create_table(
         "ml_outcomes",

@@ -1,0 +1,143 @@
+"""Adjusted prices of a universe as known at an instant, and which symbols cannot be used."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import pairwise
+from typing import Final, cast
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from candlecast.domain.market import Horizon, Timeframe, TradingCalendar, trading_calendar
+from candlecast.domain.prices import make_prices
+from candlecast.errors import InvalidSpec, NotEnoughHistory, NotFound
+from candlecast.store.stores import Stores
+from candlecast.store.symbols import read_symbols
+
+SESSIONS_DAILY: Final = 252
+SESSIONS_INTRADAY: Final = 63
+
+
+@dataclass(frozen=True, eq=False)
+class Market:
+    """Adjusted prices of a universe as known at `as_of`, with each ticker's calendar."""
+
+    timeframe: Timeframe
+    as_of: datetime
+    prices: pl.DataFrame
+    calendars: dict[str, TradingCalendar]
+
+    @property
+    def tickers(self) -> tuple[str, ...]:
+        """All symbols of the universe that have bars."""
+        return tuple(self.prices["symbol"].unique().sort())
+
+    def sha256(self) -> str:
+        """Hash of all prices: the same data give the same hash, on every machine."""
+        digest = hashlib.sha256(",".join(self.tickers).encode())
+        codes = self.prices["symbol"].rle_id().to_numpy()
+        digest.update(np.ascontiguousarray(codes).tobytes())
+        for name in self.prices.columns[1:]:
+            values = self.prices[name].to_physical().to_numpy()
+            digest.update(np.ascontiguousarray(values).tobytes())
+        return digest.hexdigest()
+
+
+def read_market(
+    stores: Stores,
+    timeframe: Timeframe,
+    symbols: tuple[str, ...],
+    as_of: datetime | None,
+    *,
+    is_newest: bool = False,
+) -> Market:
+    """The universe `symbols` (all when empty) known at `as_of` (by default all there is).
+
+    Training reads each bar's first version, as it was known at its own time; with `is_newest`
+    bars come in the version known at `as_of`, stamped as the first one was. The `as_of` of the
+    result is when the last of these versions was known, so that it depends on the data alone.
+    """
+    known = {symbol.ticker: symbol for symbol in read_symbols(stores.database)}
+    for ticker in symbols:
+        if ticker not in known:
+            raise NotFound.among("symbol", ticker, known)
+    now = stores.clock.now()
+    until = min(as_of or now, now)
+    wanted = list(symbols) or None
+    bars = stores.mirror.read(
+        timeframe, symbols=wanted, as_of=until, is_first_version=not is_newest
+    )
+    if bars.is_empty():
+        raise NotEnoughHistory(
+            f"no {timeframe} bars are known at {until:%Y-%m-%d %H:%M}; "
+            "run `candlecast ingest` first, or choose a later --as-of"
+        )
+    calendars = {
+        ticker: trading_calendar(known[ticker].calendar) for ticker in bars["symbol"].unique()
+    }
+    newest_at = cast("datetime", bars["known_at"].max())
+    if is_newest:
+        first = stores.mirror.read(timeframe, symbols=wanted, as_of=until, is_first_version=True)
+        stamps = first.select("symbol", "ts", "known_at")
+        bars = bars.drop("known_at").join(stamps, on=["symbol", "ts"], maintain_order="left")
+    prices = make_prices(bars, timeframe, calendars, is_first_version=not is_newest)
+    return Market(timeframe, newest_at, prices, calendars)
+
+
+def needed_bars(min_bars: int, timeframe: Timeframe, calendar: TradingCalendar) -> int:
+    """How many bars a symbol needs to be trained on: `min_bars`, a year of daily bars or three
+    months of finer ones, whichever is most.
+    """
+    sessions = SESSIONS_DAILY if timeframe.is_daily else SESSIONS_INTRADAY
+    return max(min_bars, sessions * calendar.bars_per_session(timeframe))
+
+
+def find_shortfalls(market: Market, min_bars: int, tickers: Collection[str]) -> dict[str, str]:
+    """Those of `tickers` that have too few bars to be trained on, and what they lack."""
+    counts = dict(market.prices.group_by("symbol").len().iter_rows())
+    found = {}
+    for ticker in sorted(tickers):
+        if ticker not in counts:
+            found[ticker] = f"no bar of it is known at {market.as_of:%Y-%m-%d %H:%M}"
+            continue
+        n, needed = (
+            counts[ticker],
+            needed_bars(min_bars, market.timeframe, market.calendars[ticker]),
+        )
+        if n < needed:
+            found[ticker] = f"{n} of {needed} bars; it is not trained on, and its own past is short"
+    return found
+
+
+def horizon_lengths(
+    market: Market, horizons: tuple[str, ...]
+) -> tuple[NDArray[np.int64], dict[str, str]]:
+    """(n_horizons,): the bars of each horizon for most symbols, and the symbols that differ."""
+    parsed = [Horizon.parse(name) for name in horizons]
+    by_calendar = {
+        calendar.name: tuple(horizon.bars(market.timeframe, calendar) for horizon in parsed)
+        for calendar in market.calendars.values()
+    }
+    names = Counter(calendar.name for calendar in market.calendars.values())
+    lengths = by_calendar[names.most_common(1)[0][0]]
+    if any(later <= earlier for earlier, later in pairwise(lengths)):
+        shown = ", ".join(f"{name} ({n} bars)" for name, n in zip(horizons, lengths, strict=True))
+        raise InvalidSpec(f"two of the horizons {shown} have the same length; keep one of them")
+    odd = {
+        ticker: f"on {calendar.name} the horizons last other numbers of bars than for most "
+        "symbols; train it apart (--symbols)"
+        for ticker, calendar in market.calendars.items()
+        if by_calendar[calendar.name] != lengths
+    }
+    return np.array(lengths), odd
+
+
+def instants(series: pl.Series) -> NDArray[np.datetime64]:
+    """A UTC series as datetime64[us]."""
+    return series.dt.replace_time_zone(None).to_numpy().astype("datetime64[us]")

@@ -1,0 +1,40 @@
+"""Processes of their own: several that start at once on an empty database, one that is stopped."""
+
+import signal
+
+from command_line import call, ended, start
+from pipeline_rows import all_rows, sample_bars
+
+TOGETHER = 4
+
+
+def test_all_that_start_at_once_bring_an_empty_database_to_the_newest_schema(
+    database_url, tmp_path
+):
+    variables = {"CANDLECAST_DATABASE_URL": database_url}
+    command = ("db", "upgrade", "--json")
+    started = [start(*command, folder=tmp_path, **variables) for _ in range(TOGETHER)]
+    answers = [ended(process) for process in started]
+    assert [(answer.code, answer.err) for answer in answers] == [(0, "")] * TOGETHER
+    rows = all_rows(database_url)
+    assert rows["alembic_version"] == [f"('{answers[0].json()['revision']}',)"]
+    assert len(rows["database_identity"]) == 1
+
+
+def test_a_run_that_is_stopped_registers_nothing_and_can_be_taken_up(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    sample_bars("AAPL", "IBM", "MSFT", n_sessions=900).write_parquet("bars.parquet")
+    assert call("ingest", "files", "bars.parquet").code == 0
+    process = start("train", folder=tmp_path)
+    for line in process.stderr:
+        if line.startswith("walk-forward: 1/"):
+            break
+    process.send_signal(signal.SIGINT)
+    stopped = ended(process)
+    assert stopped.code == 130
+    assert "Traceback" not in stopped.err
+    url = f"sqlite:///{tmp_path}/var/candlecast.db"
+    rows = all_rows(url)
+    assert rows["ml_model_versions"] == rows["ml_predictions"] == []
+    assert call("train", "--model", "har", "--n-splits", "2").code == 0
+    assert len(all_rows(url)["ml_model_versions"]) == 1
