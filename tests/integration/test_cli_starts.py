@@ -25,10 +25,8 @@ def test_a_run_that_is_stopped_registers_nothing_and_can_be_taken_up(tmp_path, m
     monkeypatch.chdir(tmp_path)
     sample_bars("AAPL", "IBM", "MSFT", n_sessions=900).write_parquet("bars.parquet")
     assert call("ingest", "files", "bars.parquet").code == 0
-    process = start("train", folder=tmp_path)
-    for line in process.stderr:
-        if line.startswith("walk-forward: 1/"):
-            break
+    process = start("train", "--n-splits", "2", folder=tmp_path)
+    assert any(line == "walk-forward: 1/2\n" for line in process.stderr)
     process.send_signal(signal.SIGINT)
     stopped = ended(process)
     assert stopped.code == 130

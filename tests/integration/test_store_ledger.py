@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from candlecast.domain.frames import QUANTILES
 from candlecast.domain.market import Timeframe
 from candlecast.errors import BadFrame, NotFound
-from candlecast.store import tables
+from candlecast.store import blocks, tables
 from candlecast.store.database import Database
 from candlecast.store.ledger import (
     COLUMNS,
@@ -218,6 +218,61 @@ def test_forecasts_that_cross_or_lack_columns_are_refused(database: Database) ->
     assert append(database, forecasts.head(0), LIVE) == 0
 
 
+@pytest.mark.parametrize("min_rows", [1, 7, 10**9])
+def test_the_columnar_copies_say_what_the_rows_say(
+    database: Database, monkeypatch: pytest.MonkeyPatch, min_rows: int
+) -> None:
+    monkeypatch.setattr(blocks, "MIN_ROWS", min_rows)
+    monkeypatch.setattr(blocks, "MAX_ROWS", 5)
+    with_symbols(database)
+    for number, batch in enumerate((LIVE, WALK, LIVE, replace(WALK, run_id="run-2"))):
+        append(database, forecasts_of(TICKERS[number % 2 :], range(number + 1), seed=number), batch)
+        due = unsettled(database, DAILY, due_by=day(3))
+        assert (
+            settle(database, outcomes_of(due.gather_every(2), number / 10)) == (len(due) + 1) // 2
+        )
+        for asked in ({}, {"horizon": "1D", "start": day(1), "end": day(2)}, {"origins": ["live"]}):
+            for settled_only in (True, False):
+                query = {**asked, "settled_only": settled_only}
+                by_block = read_forecasts(database, DAILY, **query)
+                by_row = read_forecasts(database, DAILY, symbols=TICKERS, **query)
+                assert by_block.equals(by_row)
+        still_due = unsettled(database, DAILY, due_by=day(3))
+        is_open = pl.col("realised").is_null() & (pl.col("end_at") <= day(3))
+        assert still_due.equals(read_forecasts(database, DAILY).filter(is_open).select(UNSETTLED))
+
+
+def test_deleting_the_columnar_copies_loses_nothing(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(blocks, "MIN_ROWS", 3)
+    with_symbols(database)
+    append(database, forecasts_of(TICKERS, range(4)), LIVE)
+    before = read_forecasts(database, DAILY)
+    _execute(database, "DELETE FROM ml_ledger_blocks")
+    assert read_forecasts(database, DAILY).equals(before)
+    append(database, forecasts_of(TICKERS, range(5)), LIVE)
+    assert read_forecasts(database, DAILY, end=day(3)).equals(before)
+    assert len(read_forecasts(database, DAILY)) == 5 * len(TICKERS)
+
+
+def test_an_append_that_fails_leaves_neither_rows_nor_copies(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(blocks, "MIN_ROWS", 3)
+    with_symbols(database)
+
+    def fail(*_: object) -> None:
+        raise OSError("the disk is full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(blocks, "_write", fail)
+        with pytest.raises(OSError, match="full"):
+            append(database, forecasts_of(TICKERS, range(4)), LIVE)
+    assert read_forecasts(database, DAILY).is_empty()
+    assert append(database, forecasts_of(TICKERS, range(4)), LIVE) == 4 * len(TICKERS)
+
+
 def test_current_forecasts_are_replaced_only_by_newer_ones(database: Database) -> None:
     with_symbols(database)
     assert write_current(database, current_of()) == 1
@@ -257,7 +312,7 @@ def test_labels_outside_the_three_are_refused(database: Database) -> None:
     with_symbols(database)
     with pytest.raises(Exception, match="ck_ml_forecasts_label"):
         write_current(database, current_of(label="Maybe"))
-    with pytest.raises(BadFrame, match="confidence 1.5"):
+    with pytest.raises(BadFrame, match=r"confidence 1\.5"):
         append(database, forecasts_of(["AAPL"], [1]).with_columns(confidence=pl.lit(1.5)), LIVE)
     with pytest.raises(BadFrame, match="Maybe"):
         append(database, forecasts_of(["AAPL"], [1]).with_columns(label=pl.lit("Maybe")), LIVE)

@@ -36,6 +36,7 @@ def upgrade() -> None:
     _create_science_tables()
     _create_model_tables()
     _create_ledger()
+    _create_outcomes()
     _create_current_forecasts()
     _protect_ledger()
 
@@ -200,6 +201,9 @@ def _create_ledger() -> None:
         sa.PrimaryKeyConstraint("id", name="pk_ml_predictions"),
         sa.UniqueConstraint(*prediction_key, name="uq_ml_predictions"),
     )
+
+
+def _create_outcomes() -> None:
     op.create_table(
         "ml_outcomes",
         _id(),
