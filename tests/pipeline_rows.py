@@ -28,9 +28,7 @@ from candlecast.store.stores import Stores, open_stores
 DAILY = Timeframe.parse("1d")
 LATER = datetime(2014, 1, 6, 15, 30, tzinfo=UTC)
 """Long after the last bar of the sample."""
-HAR = ExperimentSpec(
-    min_bars=300, splits=SplitSpec(n_splits=2), model=ModelSpec("har")
-)
+HAR = ExperimentSpec(min_bars=300, splits=SplitSpec(n_splits=2), model=ModelSpec("har"))
 """Quick, and it uses features."""
 
 SQLITE_DUMP = """

@@ -58,9 +58,7 @@ def reported(run: Run) -> dict[str, Any]:
             stores.close()
 
 
-def all_reported(
-    runs: Sequence[Run], n_processes: int = 2
-) -> Iterator[tuple[Run, dict[str, Any]]]:
+def all_reported(runs: Sequence[Run], n_processes: int = 2) -> Iterator[tuple[Run, dict[str, Any]]]:
     """Each of `runs` with its report, as they come."""
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(n_processes, spawn, initializer=_one_thread) as pool:

@@ -6,6 +6,7 @@ from pip that the test run starts and stops itself; parallel workers share it.
 
 from __future__ import annotations
 
+import atexit
 import fcntl
 import os
 import shutil
@@ -42,6 +43,7 @@ def postgres_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     finally:
         with _locked(shared / "postgres.lock"):
             server.cleanup()  # the last of the workers stops it
+            atexit.unregister(server._cleanup)  # else it makes its folder anew
             if not (folder / "data").exists():
                 shutil.rmtree(folder, ignore_errors=True)
 

@@ -107,7 +107,9 @@ def test_what_a_machine_asked_for_is_json_and_nothing_else(name):
 
 def test_every_command_that_has_something_to_say_can_say_it_in_json():
     has_json = {
-        " ".join(names) for names, c in COMMANDS.items() if any("--json" in p.opts for p in c.params)
+        " ".join(names)
+        for names, c in COMMANDS.items()
+        if any("--json" in p.opts for p in c.params)
     }
     assert has_json == {" ".join(names) for names in COMMANDS} - {"serve", "models activate"}
     (version,) = call("models", "list", "--json").json()
@@ -235,7 +237,9 @@ def test_a_wrong_call_ends_with_2_and_one_line_that_names_the_remedy(line):
     assert all(word in only for word in WRONG[line]), only
 
 
-@pytest.mark.parametrize("line", ["foecast", "report --jsn", "models lst", "train --n-splits x", ""])
+@pytest.mark.parametrize(
+    "line", ["foecast", "report --jsn", "models lst", "train --n-splits x", ""]
+)
 def test_what_is_no_command_or_option_is_refused_without_a_traceback(line):
     answer = call(*line.split())
     assert answer.code == 2

@@ -96,8 +96,12 @@ class ReportParameters(ApiModel):
     horizon: str | None = Field(
         default=None, max_length=8, description="1D, 1W, 1M or a count such as 5d; none: all."
     )
-    start: InstantInUtc | None = Field(default=None, description="Earliest bar that was forecast from, inclusive.")
-    end: InstantInUtc | None = Field(default=None, description="Latest bar that was forecast from, inclusive.")
+    start: InstantInUtc | None = Field(
+        default=None, description="Earliest bar that was forecast from, inclusive."
+    )
+    end: InstantInUtc | None = Field(
+        default=None, description="Latest bar that was forecast from, inclusive."
+    )
     origin: list[Origin] = Field(
         default=[], max_length=3, description="Repeat it for several; none: all out of sample."
     )
