@@ -91,7 +91,8 @@ def interleaved(
     best: dict[str, float] = {}
     started_at = perf_counter()
     for number in range(n_rounds):
-        if number * at_most_seconds < (number + 1) * (perf_counter() - started_at):
+        elapsed = perf_counter() - started_at
+        if number and elapsed + elapsed / number > at_most_seconds:
             return Best(best, number)
         running = [side() for side in (sides if number % 2 == 0 else sides[::-1])]
         for steps in zip_longest(*running):

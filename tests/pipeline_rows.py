@@ -36,7 +36,8 @@ import json, sqlite3, sys
 connection = sqlite3.connect(f"file:{sys.argv[1]}?mode=ro", uri=True)
 query = "select name from sqlite_master where type = 'table' and name not like 'sqlite_%'"
 tables = [name for name, in connection.execute(query).fetchall()]
-print(json.dumps({t: sorted(map(repr, connection.execute(f'select * from "{t}"'))) for t in tables}))
+rows = {t: connection.execute(f'select * from "{t}"').fetchall() for t in tables}
+print(json.dumps({t: sorted(map(repr, found)) for t, found in rows.items()}))
 """
 
 

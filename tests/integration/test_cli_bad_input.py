@@ -1,6 +1,6 @@
-"""Files that cannot be right: the good symbols are kept, the bad ones named, nothing half-written."""
+"""Files that cannot be right: good symbols are kept, bad ones named, nothing is half-written."""
 
-import os
+from pathlib import Path
 
 import polars as pl
 import pytest
@@ -138,7 +138,7 @@ def test_a_bad_file_does_not_touch_what_is_stored_of_its_symbol(home):
 
 
 def test_a_symbol_in_two_files_that_disagree_is_refused_naming_both(home):
-    os.mkdir("twice")
+    Path("twice").mkdir()
     rows = BARS.filter(symbol="IBM").with_columns(pl.col("ts").dt.date())
     rows.head(300).write_csv("twice/a.csv")
     rows.tail(230).write_csv("twice/b.csv")

@@ -7,10 +7,10 @@ import polars as pl
 import pytest
 
 from candlecast.domain.frames import QUANTILES
-from candlecast.pipelines.universe import read_market
 from candlecast.pipelines.evaluate import evaluate
 from candlecast.pipelines.forecast import forecast
 from candlecast.pipelines.train import train
+from candlecast.pipelines.universe import read_market
 from candlecast.store import ledger
 from candlecast.store.bars import read_bars
 from pipeline_rows import (

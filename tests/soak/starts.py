@@ -1,7 +1,5 @@
 """The demo and its parts in several processes that start at once, on either database."""
 
-import time
-
 import pytest
 
 from command_line import ended, start
@@ -51,8 +49,6 @@ def test_the_demo_needs_nothing_but_the_database_and_runs_once_however_many_star
     assert first["report"]["origins"] == ["walk_forward"]
     assert first["report"]["n_settled"] > 20_000
     before = all_rows(database_url)
-    began = time.perf_counter()
     again = ended(start(*DEMO, **shared))
     assert again.json() == first
     assert changes(before, all_rows(database_url)) == {}
-    print(f"a second run took {time.perf_counter() - began:.1f} s")

@@ -4,6 +4,7 @@ Whole pipelines on seeded markets, with the model's own parameters. On a random 
 volatility nothing can be known but the drift and the volatility, which the reference learns too.
 """
 
+import sys
 import time
 from collections import Counter
 
@@ -20,16 +21,16 @@ MARKETS = {
 
 
 def counted(runs):
-    """How often each verdict fell, overall and by horizon; printed with the time it took."""
+    """How often each verdict fell, overall and by horizon; written out with the time it took."""
     began = time.perf_counter()
     found = {}
     for _, report in all_reported(runs):
         for name, verdict in verdicts(report).items():
             found.setdefault(name, Counter())[verdict] += 1
     seconds = time.perf_counter() - began
-    print(f"\n{runs[0]}: {len(runs)} seeds in {seconds:.0f} s")
-    for name, counter in found.items():
-        print(f"  {name}: {dict(counter)}")
+    lines = [f"{runs[0]}: {len(runs)} seeds in {seconds:.0f} s"]
+    lines += [f"  {name}: {dict(counter)}" for name, counter in found.items()]
+    sys.stdout.write("\n".join(["", *lines, ""]))
     return found
 
 
