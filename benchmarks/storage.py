@@ -42,8 +42,8 @@ POSTGRES = (
 OURS = (
     "Ours checks the frame, keeps the superseded versions and notes the change; the peer only "
     "overwrites what is older. The mirror is read through a newly opened object, and every number "
-    "of it summed, so that its pages are really touched; they are in the system's cache, as what was "
-    "just written is. Its peer is the driver's plain read."
+    "of it summed, so that its pages are really touched; they are in the system's cache, as what "
+    "was just written is. Its peer is the driver's plain read."
 )
 
 
