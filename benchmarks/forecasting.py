@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 
-from candlecast.domain.market import Symbol, SystemClock, Timeframe
+from candlecast.domain.market import Clock, FixedClock, Symbol, SystemClock, Timeframe
 from candlecast.domain.specs import ExperimentSpec, ModelSpec, SplitSpec
 from candlecast.pipelines.forecast import forecast
 from candlecast.pipelines.ingest import ingest
@@ -32,6 +32,7 @@ SPEC = ExperimentSpec(
 TRAINING_SESSIONS = 750
 WARM_UP_SESSIONS = 30
 ROUNDS = 5
+AT_MOST_SECONDS = 60.0
 MOST_SECONDS = 2.0
 
 
@@ -41,11 +42,13 @@ def measure(*, is_quick: bool) -> Section:
     with tempfile.TemporaryDirectory(prefix="candlecast-home-") as folder:
         template = Path(folder) / "template"
         instants, sha256 = _prepare(template, n_symbols, n_sessions)
-        n_rounds = 2 if is_quick else ROUNDS
         n_rows = n_symbols * len(SPEC.labels.horizons)
         best = interleaved(
-            n_rounds, lambda: _warm(template, instants, n_rows), lambda: _command(template)
-        ).seconds
+            2 if is_quick else ROUNDS,
+            lambda: _warm(template, instants, n_rows),
+            lambda: _command(template),
+            at_most_seconds=AT_MOST_SECONDS,
+        )
     return Section(
         title="Forecast",
         about=(
@@ -54,14 +57,14 @@ def measure(*, is_quick: bool) -> Section:
             "default parameters, calibrated), quantiles, and the rows of ledger, features and "
             "current forecasts stored. Every repetition begins with a fresh copy of the same "
             f"database. Warm: the process has made one forecast, as of {WARM_UP_SESSIONS} "
-            "sessions earlier, before the clock starts. As a command: a new process, with the "
-            f"start of Python and all imports. No peer; the goal is in seconds. Best of {n_rounds}."
+            "sessions earlier, before the time counts. As a command: a new process, with the "
+            f"start of Python and all imports. No peer; the goal is in seconds. Best of {best.n_rounds}."
         ),
         data=f"{n_symbols} symbols x {n_sessions:,} daily bars, synthetic",
         data_sha256=sha256,
         rows=(
-            Row("forecast, warm", best["warm"], n_items=n_rows, most_seconds=MOST_SECONDS),
-            Row("forecast, as a command", best["command"], n_items=n_rows),
+            Row("forecast, warm", best.seconds["warm"], n_items=n_rows, most_seconds=MOST_SECONDS),
+            Row("forecast, as a command", best.seconds["command"], n_items=n_rows),
         ),
     )
 
@@ -69,7 +72,7 @@ def measure(*, is_quick: bool) -> Section:
 def _prepare(home: Path, n_symbols: int, n_sessions: int) -> tuple[list[datetime], str]:
     # Bars of the whole span and a model trained on its beginning; all known_at, and their hash.
     provider = SyntheticProvider(seed=SEED, n_symbols=n_symbols, n_sessions=n_sessions)
-    with _opened(home) as stores:
+    with _opened(home, SystemClock()) as stores:
         ingest(stores, provider, template=Symbol(""), timeframe=DAILY)
         bars = read_bars(stores.database, DAILY)
         instants = bars["known_at"].unique().sort().to_list()
@@ -78,7 +81,8 @@ def _prepare(home: Path, n_symbols: int, n_sessions: int) -> tuple[list[datetime
 
 
 def _warm(template: Path, instants: list[datetime], n_rows: int) -> Steps:
-    with _copied(template) as home, _opened(home) as stores:
+    clock = FixedClock(instants[-1])
+    with _copied(template) as home, _opened(home, clock) as stores:
         forecast(stores, as_of=instants[-WARM_UP_SESSIONS - 1])
         yield "warm", seconds(lambda: _forecast_all(stores, n_rows))
 
@@ -111,11 +115,8 @@ def _copied(template: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def _opened(home: Path) -> Iterator[Stores]:
-
-    stores = open_stores(
-        database_url=_url(home), home=home, artifacts_url=None, clock=SystemClock()
-    )
+def _opened(home: Path, clock: Clock) -> Iterator[Stores]:
+    stores = open_stores(database_url=_url(home), home=home, artifacts_url=None, clock=clock)
     try:
         yield stores
     finally:

@@ -28,7 +28,7 @@ from candlecast.errors import NotEnoughHistory, NotFitted
 from candlecast.models.artifact import make_base_model, open_sealed, read_json, seal, write_json
 
 MAX_SCORE: Final = 12.0
-MIN_CALIBRATION_ROWS: Final = 100
+MIN_CALIBRATION_ROWS: Final = 20
 PRIOR_OUTCOMES: Final = 50.0
 """Independent outcomes that the model's own quantiles are worth beside the calibration's."""
 
@@ -129,7 +129,7 @@ def _calibrated_scores(guessed: FloatArray, later: Examples, horizon: int) -> Fl
     if known.sum() < MIN_CALIBRATION_ROWS:
         raise NotEnoughHistory(
             f"horizon {later.horizons[horizon]} has {known.sum()} outcomes to calibrate on and "
-            f"needs {MIN_CALIBRATION_ROWS}; ingest more history or lower calibration_share"
+            f"needs {MIN_CALIBRATION_ROWS}; ingest more history or choose fewer splits"
         )
     scores = np.clip(score_of(guessed[known], y[known]), -MAX_SCORE, MAX_SCORE)
     n_effective = later.n_effective(horizon)

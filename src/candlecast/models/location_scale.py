@@ -26,7 +26,7 @@ HOLDOUT_SHARE: Final = 0.3
 MIN_LOCATION_T: Final = 2.5
 MAX_TARGET: Final = 8.0
 MIN_DISTANCE: Final = 1e-3
-MIN_EXAMPLES: Final = 100
+MIN_EXAMPLES: Final = 40
 DRIFT_PRIOR: Final = 0.5 / 252**0.5
 """Plausible mean over standard deviation of a bar's return: a yearly ratio of one half."""
 SHAPE_PRIOR: Final = 50.0
@@ -77,7 +77,7 @@ class LocationScale(ABC):
     Raises
     ------
     NotFitted when asked before `fit`; NotFound when a feature is missing; FitFailed when a
-    horizon has fewer than 100 examples.
+    horizon has fewer than 40 examples.
     """
 
     def __init__(self, *, seed: int = 7) -> None:
@@ -118,7 +118,7 @@ class LocationScale(ABC):
             if known.sum() < MIN_EXAMPLES:
                 raise FitFailed(
                     f"horizon {examples.horizons[horizon]} has {known.sum()} examples and needs "
-                    f"{MIN_EXAMPLES}; ingest more history or choose a shorter horizon"
+                    f"{MIN_EXAMPLES}; ingest more history or ask for fewer splits"
                 )
             rows = examples.take(known)
             shapes.append(self._fit_horizon(X[known], targets[known, horizon], rows, horizon))
