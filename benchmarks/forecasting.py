@@ -58,7 +58,8 @@ def measure(*, is_quick: bool) -> Section:
             "current forecasts stored. Every repetition begins with a fresh copy of the same "
             f"database. Warm: the process has made one forecast, as of {WARM_UP_SESSIONS} "
             "sessions earlier, before the time counts. As a command: a new process, with the "
-            f"start of Python and all imports. No peer; the goal is in seconds. Best of {best.n_rounds}."
+            "start of Python and all imports. No peer; the goal is in seconds. "
+            f"Best of {best.n_rounds}."
         ),
         data=f"{n_symbols} symbols x {n_sessions:,} daily bars, synthetic",
         data_sha256=sha256,
