@@ -2,7 +2,9 @@
 
 import signal
 
+from candlecast.models.boosting import LightGbm
 from command_line import call, ended, start
+from markets import make_examples
 from pipeline_rows import all_rows, sample_bars
 
 TOGETHER = 4
@@ -19,6 +21,18 @@ def test_all_that_start_at_once_bring_an_empty_database_to_the_newest_schema(
     rows = all_rows(database_url)
     assert rows["alembic_version"] == [f"('{answers[0].json()['revision']}',)"]
     assert len(rows["database_identity"]) == 1
+
+
+def test_what_the_converter_leaves_to_chance_is_put_in_order(tmp_path):
+    import onnx
+
+    # Else processes that train the same at once would not agree on the files' hashes.
+    LightGbm(n_estimators=3).fit(make_examples(seed=1)).save(tmp_path)
+    models = [onnx.load(path) for path in sorted(tmp_path.glob("*.onnx"))]
+    assert models
+    for model in models:
+        assert [opset.domain for opset in model.opset_import] == ["", "ai.onnx.ml"]
+        assert model.graph.name == "booster"
 
 
 def test_a_run_that_is_stopped_registers_nothing_and_can_be_taken_up(tmp_path, monkeypatch):

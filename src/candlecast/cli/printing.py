@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as RichProgress
 from rich.table import Table
+from rich.text import Text
 
 from candlecast.pipelines.progress import Progress
 
@@ -31,7 +32,7 @@ def echo_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]
     for position, column in enumerate(columns):
         table.add_column(column, justify="right" if position else "left", no_wrap=True)
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*map(Text, row))  # else [brackets] in a ticker would be read as markup
     console = Console()
     if not console.is_terminal:
         console.width = 160

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from typing import Annotated
 
 import typer
@@ -16,11 +17,12 @@ from candlecast.cli.printing import (
 )
 from candlecast.cli.session import Json, experiment, opened
 from candlecast.config import Settings
+from candlecast.errors import Conflict
 from candlecast.pipelines.demo import DemoRun, run_demo
 from candlecast.store.stores import Stores
 
 Host = Annotated[str, typer.Option(help="Address to listen on.")]
-Port = Annotated[int, typer.Option(help="Port to listen on.")]
+Port = Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -34,6 +36,7 @@ def serve(host: Host = "127.0.0.1", port: Port = 8000) -> None:
 
     Example: candlecast serve --port 8080
     """
+    _check_free(host, port)
     with opened() as stores:
         _serve(stores, host, port)
 
@@ -50,6 +53,8 @@ def demo(
 
     Example: candlecast demo --no-serve
     """
+    if is_serving:
+        _check_free(host, port)
     with opened() as stores:
         with progress() as tell:
             run = run_demo(stores, experiment(None, {}), tell)
@@ -68,6 +73,18 @@ def _tell_demo(run: DemoRun, is_json: bool) -> None:
     echo_forecasts(run.forecasts)
     warn(run.shortfalls, "forecast, but with little history of their own:")
     typer.echo(f"{run.model_version} serves; the demo's clock stands at {now:%Y-%m-%d %H:%M}")
+
+
+def _check_free(host: str, port: int) -> None:
+    # Before the work, not after it.
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        socket.create_server((host, port), family=family).close()
+    except OSError as error:
+        reason = str(error.strerror).partition(" (")[0]
+        raise Conflict(
+            f"cannot listen at {host}:{port}: {reason}; choose another --port or --host"
+        ) from error
 
 
 def _serve(stores: Stores, host: str, port: int) -> None:

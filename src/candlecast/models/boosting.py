@@ -56,8 +56,10 @@ class Booster:
         graph = convert_lightgbm(
             self._booster, initial_types=[("X", shape)], target_opset=OPSET, zipmap=False
         )
-        # The converter names the graph at random; the same model must give the same bytes.
+        # The converter names the graph and orders the domains at random; the same model must
+        # give the same bytes.
         graph.graph.name = "booster"
+        graph.opset_import.sort(key=lambda opset: opset.domain)
         return bytes(graph.SerializeToString())
 
 
