@@ -2,12 +2,14 @@
 
 import json
 import re
+import socket
 from typing import Any
 
 import pytest
 import typer
 
 from candlecast.cli.app import app
+from candlecast.cli.printing import echo_table
 from command_line import call
 from pipeline_rows import sample_bars
 
@@ -247,6 +249,18 @@ def test_what_is_no_command_or_option_is_refused_without_a_traceback(line):
     assert "Usage: candlecast" in answer.err + answer.out
 
 
+@pytest.mark.parametrize("command", ["serve", "demo"])
+def test_a_port_that_is_taken_is_told_before_the_work(command):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        answer = call(command, "--port", port)
+    assert answer.code == 1
+    (only,) = answer.err.splitlines()
+    assert f"127.0.0.1:{port}" in only
+    assert "--port" in only
+    assert call(command, "--port", "99999").code == 2
+
+
 def test_a_wrong_setting_is_told_with_its_variable_and_without_the_password(monkeypatch):
     monkeypatch.setenv("CANDLECAST_DATABASE_URL", "mysql://me:secret@somewhere/db")
     answer = call("report")
@@ -304,3 +318,8 @@ def test_tables_name_what_they_show():
     forecasts = call("forecast").out
     assert forecasts.count("2013-03-01") == 9
     assert json.loads(call("models", "list", "--json").out)[0]["version"] in forecasts
+
+
+def test_a_ticker_in_brackets_is_shown_as_it_is(capsys):
+    echo_table("Models", ("version", "n"), [["[/bold] [x]", "1"]])
+    assert "[/bold] [x]" in capsys.readouterr().out
