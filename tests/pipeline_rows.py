@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -15,9 +15,9 @@ import numpy as np
 import polars as pl
 import psycopg
 
-from candlecast.domain.catalog import Fetched
 from candlecast.domain.frames import UNSTAMPED
 from candlecast.domain.market import Clock, FixedClock, Symbol, Timeframe, trading_calendar
+from candlecast.domain.sources import Fetched, Request
 from candlecast.domain.specs import ExperimentSpec, ModelSpec, SplitSpec
 from candlecast.pipelines.ingest import IngestRun, ingest
 from candlecast.providers.rows import fetch_daily
@@ -49,16 +49,14 @@ class Given:
     def __init__(self, bars: pl.DataFrame) -> None:
         self.bars = UNSTAMPED.conform(bars)
 
-    def fetch_bars(
-        self, symbols: Sequence[str] | None, timeframe: Timeframe, clock: Clock
-    ) -> Fetched:
-        return fetch_daily(self.bars, symbols, timeframe, clock)
+    def fetch_bars(self, request: Request, timeframe: Timeframe, clock: Clock) -> Fetched:
+        return fetch_daily(self.bars, request, timeframe, clock)
 
 
 def sample_bars(*symbols: str, n_sessions: int) -> pl.DataFrame:
     """The last sessions of the bundled stocks, UNSTAMPED."""
     everything = FixedClock(LATER)
-    bars = SampleProvider().fetch_bars(list(symbols), DAILY, everything).bars
+    bars = SampleProvider().fetch_bars(Request(tuple(map(Symbol, symbols))), DAILY, everything).bars
     return bars.group_by("symbol", maintain_order=True).tail(n_sessions)
 
 

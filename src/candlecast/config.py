@@ -58,6 +58,10 @@ class Settings(BaseSettings):
     horizons: CommaList = ("1D", "1W", "1M")
     min_bars: int = Field(default=500, ge=LEAST_BARS)
     cors_origins: CommaList = ()
+    providers: CommaList = ()
+    alpaca_key_id: SecretStr | None = None
+    alpaca_secret_key: SecretStr | None = None
+    coingecko_api_key: SecretStr | None = None
 
     def __init__(self, **values: Any) -> None:
         try:
@@ -73,6 +77,11 @@ class Settings(BaseSettings):
             return f"sqlite:///{self.home.resolve() / 'candlecast.db'}"
         return _with_driver(self.database_url.get_secret_value())
 
+    def of_provider(self, name: str, parameter: str) -> str | None:
+        """What is set for a parameter of a provider, such as ``key_id`` of ``alpaca``."""
+        value = getattr(self, f"{name}_{parameter}", None)
+        return value.get_secret_value() if isinstance(value, SecretStr) else None
+
     @field_validator("home")
     @classmethod
     def _expand(cls, home: Path) -> Path:
@@ -85,7 +94,7 @@ class Settings(BaseSettings):
     def _upper(cls, level: Any) -> Any:
         return level.upper() if isinstance(level, str) else level
 
-    @field_validator("symbols", "horizons", "cors_origins", mode="before")
+    @field_validator("symbols", "horizons", "cors_origins", "providers", mode="before")
     @classmethod
     def _split(cls, text: Any) -> Any:
         if not isinstance(text, str):

@@ -14,6 +14,7 @@
     │   ├── NotFitted
     │   ├── FitFailed
     │   └── BadArtifact              hash, size, format or parity is wrong
+    ├── BadCredentials         502   a provider does not accept our key
     └── RetryableError         503   may succeed if tried again
         ├── ProviderUnavailable
         ├── RateLimited              carries retry_after_seconds
@@ -94,6 +95,12 @@ class FitFailed(ModelError):
 
 class BadArtifact(ModelError):
     """An artefact's hash, size, format or parity is wrong."""
+
+
+class BadCredentials(CandlecastError):
+    """A provider does not accept our key, or the key does not buy what was asked for."""
+
+    status = 502
 
 
 class RetryableError(CandlecastError):

@@ -11,19 +11,29 @@ from hypothesis import strategies as st
 from candlecast.api.chart import rebased
 from candlecast.api.freshness import fresh_until, state_at
 from candlecast.api.responses import as_json, iso
-from candlecast.domain.market import trading_calendar
+from candlecast.domain.adjustment import placed_actions, with_factors
+from candlecast.domain.frames import ACTIONS
+from candlecast.domain.market import Timeframe, trading_calendar
 
 NYSE = trading_calendar("XNYS")
 FRIDAY_CLOSE = datetime(2013, 3, 1, 21, tzinfo=UTC)
 MONDAY_CLOSE = datetime(2013, 3, 4, 21, tzinfo=UTC)
 
 
-def bars(close, adj_close):
+def bars(close, adj_close, actions=None):
     n = len(close)
     day = datetime(2013, 1, 1, tzinfo=UTC)
     prices = {name: np.asarray(close, dtype=float) for name in ("open", "high", "low", "close")}
-    frame = {"ts": [day + timedelta(days=i) for i in range(n)], **prices, "volume": [100.0] * n}
-    return pl.DataFrame(frame).with_columns(pl.Series("adj_close", adj_close, dtype=pl.Float64))
+    frame = {
+        "symbol": pl.Series(["A"] * n, dtype=pl.String),
+        "ts": pl.Series(
+            [day + timedelta(days=i) for i in range(n)], dtype=pl.Datetime("us", "UTC")
+        ),
+        **prices,
+        "volume": [100.0] * n,
+        "adj_close": pl.Series(adj_close, dtype=pl.Float64),
+    }
+    return with_factors(pl.DataFrame(frame), actions)
 
 
 def test_a_split_leaves_no_jump_and_the_newest_close_as_it_was_traded():
@@ -44,6 +54,17 @@ def test_returns_are_those_of_the_adjusted_closes_and_turnover_stays(rows):
         drawn["close"].to_numpy() / close[-1], adjusted / adjusted[-1], rtol=1e-9
     )
     np.testing.assert_allclose(drawn["close"] * drawn["volume"], close * 100, rtol=1e-9)
+
+
+def test_raw_bars_are_drawn_through_a_split_to_the_newest_raw_close():
+    split = {"symbol": "A", "kind": "split", "value": 7.0, "source": "test"}
+    day = datetime(2013, 1, 3, tzinfo=UTC)
+    known = ACTIONS.conform(pl.DataFrame([split | {"ex_date": day, "known_at": day}]))
+    always = {"A": trading_calendar("24/7")}
+    actions = placed_actions(known, Timeframe.parse("1d"), always)
+    drawn = rebased(bars([700.0, 707.0, 102.0], [None] * 3, actions))
+    assert drawn["close"].to_list() == pytest.approx([100.0, 101.0, 102.0])
+    assert drawn["volume"].to_list() == pytest.approx([700.0, 700.0, 100.0])
 
 
 def test_without_adjusted_closes_prices_are_drawn_as_they_are():

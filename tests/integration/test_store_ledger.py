@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from candlecast.domain.frames import QUANTILES
 from candlecast.domain.market import Timeframe
 from candlecast.errors import BadFrame, NotFound
-from candlecast.store import blocks, tables
+from candlecast.store import blocks, ledger_tables
 from candlecast.store.database import Database
 from candlecast.store.ledger import (
     COLUMNS,
@@ -318,7 +318,7 @@ def test_labels_outside_the_three_are_refused(database: Database) -> None:
         append(database, forecasts_of(["AAPL"], [1]).with_columns(label=pl.lit("Maybe")), LIVE)
     with database.reading() as reader:
         n_sources = reader.execute(
-            sa.select(sa.func.count()).select_from(tables.ml_prediction_sources)
+            sa.select(sa.func.count()).select_from(ledger_tables.ml_prediction_sources)
         ).scalar()
     assert n_sources == 0
 

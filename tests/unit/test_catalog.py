@@ -5,7 +5,8 @@ import sys
 import polars as pl
 import pytest
 
-from candlecast.domain.catalog import FEATURES, MODELS, Catalog, Feature, Refusal, feature
+from candlecast.domain.catalog import FEATURES, MODELS, Catalog, Feature, feature
+from candlecast.domain.sources import Refusal
 from candlecast.errors import InvalidSpec, NotFound
 
 

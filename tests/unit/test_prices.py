@@ -8,6 +8,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from action_frames import actions_of, day, raw_bars
 from candlecast.domain.frames import BARS, PRICES
 from candlecast.domain.market import Timeframe, trading_calendar
 from candlecast.domain.prices import make_prices, newest_segment_bars
@@ -110,6 +111,80 @@ def test_bars_known_all_at_once_are_one_segment():
 
 def test_no_bars_give_no_prices():
     assert make_prices(BARS.empty(), DAILY, {}).equals(PRICES.empty())
+    split = actions_of(("2020-01-06", "split", 2.0))
+    assert make_prices(BARS.empty(), DAILY, {"A": XNYS}, actions=split).equals(PRICES.empty())
+
+
+def test_a_split_is_no_return_and_turnover_stays():
+    bars = raw_bars([700.0, 707.0, 101.0])
+    split = actions_of(("2020-01-06", "split", 7.0))
+    prices = PRICES.check(make_prices(bars, DAILY, {"A": XNYS}, actions=split))
+    assert prices["close"].to_list() == prices["open"].to_list() == [700.0, 707.0, 707.0]
+    assert prices["volume"].to_list() == pytest.approx([1000, 1000, 1000 / 7])
+    assert prices["known_at"].equals(bars["known_at"])
+
+
+def test_where_adjusted_closes_are_given_actions_change_nothing():
+    bars = daily_bars(n_sessions=80, n_symbols=2)
+    calendars = dict.fromkeys(bars["symbol"].unique(), XNYS)
+    ex_date = bars["ts"].unique().sort()[40].date().isoformat()
+    split = actions_of((ex_date, "split", 7.0, None, bars["symbol"][0]))
+    for is_first in (False, True):
+        with_split = make_prices(bars, DAILY, calendars, actions=split, is_first_version=is_first)
+        assert with_split.equals(make_prices(bars, DAILY, calendars, is_first_version=is_first))
+
+
+def test_raw_bars_continue_adjusted_ones_without_a_return_at_the_seam():
+    bars = raw_bars([100.0, 100.0, 98.0, 49.0], given=[80.0, 80.0, None, None])
+    rows = ("2020-01-06", "dividend", 2.0), ("2020-01-07", "split", 2.0)
+    prices = make_prices(bars, DAILY, {"A": XNYS}, actions=actions_of(*rows))
+    assert prices["close"].to_list() == pytest.approx([80.0] * 4)
+
+
+LATE_SPLIT = ("2020-01-06", "split", 2.0, "2020-01-08")
+
+
+def test_what_a_late_action_shaped_is_known_when_the_action_was():
+    bars = raw_bars([100.0, 100.0, 50.0, 50.0, 50.0, 50.0])
+    late = actions_of(LATE_SPLIT)
+    prices = make_prices(bars, DAILY, {"A": XNYS}, actions=late, is_first_version=True)
+    assert prices["close"].to_list() == [100.0] * 6
+    assert prices["segment"].n_unique() == 1
+    own = bars["known_at"].to_list()
+    assert prices["known_at"].to_list() == [*own[:2], *[day("2020-01-08")] * 2, *own[4:]]
+    newest = make_prices(bars, DAILY, {"A": XNYS}, actions=late)
+    assert newest["close"].to_list() == [100.0] * 6
+    assert newest["known_at"].equals(bars["known_at"])  # a correction never moves the stamp
+
+
+def test_an_action_told_years_late_sets_a_quarter_aside_and_not_all_that_followed():
+    bars = raw_bars([100.0] * 10 + [50.0] * 190)
+    split = ("2020-01-16", "split", 2.0, "2024-01-02")
+    prices = make_prices(bars, DAILY, {"A": XNYS}, actions=actions_of(split), is_first_version=True)
+    assert prices["close"].to_list() == [100.0] * 200
+    is_waiting = (prices["known_at"] == day("2024-01-02")).to_numpy()
+    assert is_waiting.argmax() == 10
+    assert (
+        is_waiting.sum()
+        == XNYS.session_index(np.array(["2020-04-17"], "M8[us]"))[0]
+        - (XNYS.session_index(np.array(["2020-01-16"], "M8[us]"))[0])
+    )
+    assert (
+        prices["known_at"]
+        .filter(~pl.Series(is_waiting))
+        .equals(bars["known_at"].filter(~pl.Series(is_waiting)))
+    )
+    segment = prices["segment"].to_numpy()
+    apart = segment[:10], segment[is_waiting], segment[10:][~is_waiting[10:]]
+    assert [len({*part}) for part in apart] == [1, 1, 1]
+    assert len({part[0] for part in apart}) == 3
+
+
+def test_a_row_that_waited_for_its_action_is_no_past_of_rows_known_before():
+    bars = raw_bars([100.0, 100.0, 50.0, 50.0], given=[None, None, None, 100.0])
+    late = actions_of((*LATE_SPLIT[:3], "2020-02-01"))
+    segments = make_prices(bars, DAILY, {"A": XNYS}, actions=late, is_first_version=True)["segment"]
+    assert segments[0] == segments[1] == segments[3] != segments[2]
 
 
 def test_a_symbol_without_a_calendar_is_named():

@@ -12,7 +12,8 @@ from scipy.stats import kstest
 from candlecast.domain.catalog import PROVIDERS
 from candlecast.domain.distribution import LEVELS
 from candlecast.domain.frames import UNSTAMPED
-from candlecast.domain.market import FixedClock, Timeframe, trading_calendar
+from candlecast.domain.market import FixedClock, Symbol, Timeframe, trading_calendar
+from candlecast.domain.sources import Request
 from candlecast.errors import InvalidSpec, NotFound
 from candlecast.providers import sample
 from candlecast.providers.synthetic import SWITCH, VOLATILITY, make_market
@@ -21,11 +22,15 @@ DAILY = Timeframe.parse("1d")
 LATE = FixedClock(datetime(2030, 1, 1, tzinfo=UTC))
 
 
+def asked(*tickers):
+    return Request(tuple(map(Symbol, tickers)))
+
+
 @pytest.fixture(params=["files", "sample", "synthetic"])
 def provider(request, tmp_path):
     if request.param != "files":
         return PROVIDERS.get(request.param)()
-    rows = PROVIDERS.get("sample")().fetch_bars(["AAPL", "FB"], DAILY, LATE).bars
+    rows = PROVIDERS.get("sample")().fetch_bars(asked("AAPL", "FB"), DAILY, LATE).bars
     rows.drop("source", "vwap", "trade_count").write_parquet(tmp_path / "bars.parquet")
     return PROVIDERS.get("files")(tmp_path)
 
@@ -35,50 +40,50 @@ def test_the_catalogue_lists_the_providers_of_this_file():
 
 
 def test_bars_are_unstamped_named_after_their_source_and_the_same_each_time(provider):
-    fetched = provider.fetch_bars(None, DAILY, LATE)
+    fetched = provider.fetch_bars(Request(), DAILY, LATE)
     UNSTAMPED.check(fetched.bars)
     assert len(fetched.bars) > 3000
     assert fetched.bars["source"].unique().to_list()[0] in PROVIDERS.names()
     assert not fetched.refusals
     assert not fetched.failures
-    assert fetched.bars.equals(provider.fetch_bars(None, DAILY, LATE).bars)
+    assert fetched.bars.equals(provider.fetch_bars(Request(), DAILY, LATE).bars)
 
 
 def test_only_the_asked_symbols_come_and_an_unknown_one_fails_alone(provider):
-    everything = provider.fetch_bars(None, DAILY, LATE).bars
+    everything = provider.fetch_bars(Request(), DAILY, LATE).bars
     name = everything["symbol"][0]
-    fetched = provider.fetch_bars([name, f"{name}X"], DAILY, LATE)
+    fetched = provider.fetch_bars(asked(name, f"{name}X"), DAILY, LATE)
     assert fetched.bars.equals(everything.filter(pl.col("symbol") == name))
     assert set(fetched.failures) == {f"{name}X"}
     assert f"did you mean {name}" in fetched.failures[f"{name}X"]
 
 
 def test_a_bar_that_has_not_ended_by_the_clock_is_left_out(provider):
-    everything = provider.fetch_bars(None, DAILY, LATE).bars
+    everything = provider.fetch_bars(Request(), DAILY, LATE).bars
     last = everything["ts"].max()
     calendar = trading_calendar("XNYS")
     close = calendar.close_at(np.array([last.replace(tzinfo=None)], "datetime64[us]"), DAILY)[0]
     closing = close.astype(datetime).replace(tzinfo=UTC)
     just_before = FixedClock(closing - timedelta(seconds=1))
-    assert provider.fetch_bars(None, DAILY, FixedClock(closing)).bars.equals(everything)
-    earlier = provider.fetch_bars(None, DAILY, just_before).bars
+    assert provider.fetch_bars(Request(), DAILY, FixedClock(closing)).bars.equals(everything)
+    earlier = provider.fetch_bars(Request(), DAILY, just_before).bars
     assert earlier.equals(everything.filter(pl.col("ts") < last))
 
 
 def test_the_sample_is_complete_and_ends_when_it_says():
-    bars = PROVIDERS.get("sample")().fetch_bars(None, DAILY, FixedClock(sample.ENDS_AT)).bars
+    bars = PROVIDERS.get("sample")().fetch_bars(Request(), DAILY, FixedClock(sample.ENDS_AT)).bars
     counts = dict(bars.group_by("symbol").len().iter_rows())
     assert counts == {"AAPL": 3270, "FB": 196, "GOOG": 2148, "IBM": 3270, "MSFT": 3270}
     assert bars["ts"].min() == datetime(2000, 3, 1, tzinfo=UTC)
     assert bars["ts"].max() == datetime(2013, 3, 1, tzinfo=UTC)
     before = FixedClock(sample.ENDS_AT - timedelta(microseconds=1))
-    assert PROVIDERS.get("sample")().fetch_bars(None, DAILY, before).bars["ts"].max() == datetime(
-        2013, 2, 28, tzinfo=UTC
-    )
+    assert PROVIDERS.get("sample")().fetch_bars(Request(), DAILY, before).bars[
+        "ts"
+    ].max() == datetime(2013, 2, 28, tzinfo=UTC)
 
 
 def test_every_bar_of_the_sample_is_a_possible_one_on_a_session():
-    bars = PROVIDERS.get("sample")().fetch_bars(None, DAILY, LATE).bars
+    bars = PROVIDERS.get("sample")().fetch_bars(Request(), DAILY, LATE).bars
     assert bars.select((pl.col("high") >= pl.max_horizontal("open", "close", "low")).all()).item()
     assert bars.select((pl.col("low") <= pl.min_horizontal("open", "close")).all()).item()
     assert bars.select((pl.min_horizontal("low", "adj_close", "volume") > 0).all()).item()
@@ -87,7 +92,7 @@ def test_every_bar_of_the_sample_is_a_possible_one_on_a_session():
 
 
 def test_the_adjusted_close_of_the_sample_is_smooth_where_a_split_breaks_the_price():
-    fetched = PROVIDERS.get("sample")().fetch_bars(["AAPL"], DAILY, LATE)
+    fetched = PROVIDERS.get("sample")().fetch_bars(asked("AAPL"), DAILY, LATE)
     split = fetched.bars.filter(
         pl.col("ts").dt.date().is_between(date(2005, 2, 25), date(2005, 2, 28))
     )
@@ -99,7 +104,7 @@ def test_the_adjusted_close_of_the_sample_is_smooth_where_a_split_breaks_the_pri
 @pytest.mark.parametrize("name", ["sample", "synthetic"])
 def test_what_has_daily_bars_only_refuses_minutes(name):
     with pytest.raises(InvalidSpec, match="use 1d"):
-        PROVIDERS.get(name)().fetch_bars(None, Timeframe.parse("5m"), LATE)
+        PROVIDERS.get(name)().fetch_bars(Request(), Timeframe.parse("5m"), LATE)
 
 
 @given(

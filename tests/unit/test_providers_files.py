@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from candlecast.domain.frames import UNSTAMPED
-from candlecast.domain.market import FixedClock, Timeframe
+from candlecast.domain.market import FixedClock, Symbol, Timeframe
+from candlecast.domain.sources import Request
 from candlecast.errors import InvalidSpec, NotFound
 from candlecast.providers.files import FilesProvider
 
@@ -37,7 +38,8 @@ def write(name, *lines, header=HEADER):
 
 
 def fetch(path, *, symbols=None, timeframe=DAILY, clock=LATE, **options):
-    return FilesProvider(path, **options).fetch_bars(symbols, timeframe, clock)
+    request = Request(symbols and tuple(map(Symbol, symbols)))
+    return FilesProvider(path, **options).fetch_bars(request, timeframe, clock)
 
 
 def test_a_plain_csv_becomes_bars_named_after_the_file(folder):

@@ -12,8 +12,11 @@ from fastapi import APIRouter, Query, Response
 from candlecast.api.dependencies import StoresDep, SymbolPath, TimeframeDep, known_symbol
 from candlecast.api.predict import HorizonForecast, LabelName, Probability, current_forecasts
 from candlecast.api.responses import ApiModel, as_json, iso
-from candlecast.domain.market import FixedClock
+from candlecast.domain.frames import ACTIONS
+from candlecast.domain.market import FixedClock, trading_calendar
+from candlecast.domain.prices import factored_bars
 from candlecast.pipelines.answer import DISCLAIMER
+from candlecast.store.facts import read_facts
 
 router = APIRouter(tags=["market"])
 
@@ -67,7 +70,13 @@ def chart(
     """The newest bars of one symbol and its current forecasts."""
     known = known_symbol(stores, symbol)
     now = stores.clock.now()
-    bars = stores.mirror.read(timeframe, symbols=[known.ticker], as_of=now)
+    only = [known.ticker]
+    factored = factored_bars(
+        stores.mirror.read(timeframe, symbols=only, as_of=now),
+        timeframe,
+        {known.ticker: trading_calendar(known.calendar)},
+        actions=read_facts(stores.database, ACTIONS, as_of=now, symbols=only),
+    )
     forecasts = [
         forecast
         for forecast in current_forecasts(stores, [known])
@@ -79,17 +88,16 @@ def chart(
             "timeframe": timeframe.name,
             "now": iso(now),
             "is_clock_fixed": isinstance(stores.clock, FixedClock),
-            "bars": rebased(bars.tail(limit)).to_dicts(),
+            "bars": rebased(factored.tail(limit)).to_dicts(),
             "ml_summary": _summary(forecasts),
         }
     )
 
 
-def rebased(bars: pl.DataFrame) -> pl.DataFrame:
-    """BARS of one symbol as chart bars, adjusted so that the newest close is its raw close."""
-    factor = (pl.col("adj_close") / pl.col("close")).fill_null(1.0)
-    ratio = factor / factor.last()
-    return bars.select(
+def rebased(factored: pl.DataFrame) -> pl.DataFrame:
+    """Chart bars of one symbol's bars with `factor`: the newest close is its raw close."""
+    ratio = pl.col("factor") / pl.col("factor").last()
+    return factored.select(
         (pl.col("ts").dt.epoch("s")).alias("time"),
         *(pl.col(name) * ratio for name in ("open", "high", "low", "close")),
         pl.col("volume") / ratio,

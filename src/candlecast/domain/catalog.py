@@ -10,7 +10,7 @@ from __future__ import annotations
 import inspect
 import pkgutil
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Final, Generic, Literal, Protocol, Self, TypeVar
@@ -19,7 +19,8 @@ import polars as pl
 
 from candlecast.domain.distribution import FloatArray
 from candlecast.domain.examples import Examples, Rows
-from candlecast.domain.market import Clock, Timeframe, TradingCalendar
+from candlecast.domain.market import Timeframe, TradingCalendar
+from candlecast.domain.sources import Provider
 from candlecast.errors import InvalidSpec, NotFound
 
 T = TypeVar("T")
@@ -131,42 +132,6 @@ class Label(Protocol):
 
         `calendars` maps each ticker to its calendar.
         """
-        ...
-
-
-@dataclass(frozen=True)
-class Refusal:
-    """One row that a provider refused, and why: `source` and `line` say where it stands."""
-
-    symbol: str
-    source: str
-    line: int
-    reason: str
-
-    def __str__(self) -> str:
-        return f"{self.source}:{self.line}: {self.symbol}: {self.reason}"
-
-
-@dataclass(frozen=True)
-class Fetched:
-    """What a provider returned: BARS without `known_at` (UNSTAMPED), and the rows it refused."""
-
-    bars: pl.DataFrame
-    refusals: tuple[Refusal, ...] = ()
-    failures: dict[str, str] = field(default_factory=dict)
-    """Symbols (or files) that failed as a whole, with the reason."""
-
-
-class Provider(Protocol):
-    """A source of bars in the outside world; constructed with keyword parameters."""
-
-    delay_seconds: float
-    """How long after a bar's end the provider publishes it."""
-
-    def fetch_bars(
-        self, symbols: Sequence[str] | None, timeframe: Timeframe, clock: Clock
-    ) -> Fetched:
-        """Closed bars of `symbols` (None: all that the provider has)."""
         ...
 
 

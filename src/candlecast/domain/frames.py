@@ -1,4 +1,4 @@
-"""BARS, PRICES, FEATURES, LABELS, FORECASTS: columns, dtypes, units, sort order, check(frame)."""
+"""BARS, PRICES, ACTIONS, NEWS, FEATURES …: columns, dtypes, units, sort order, check(frame)."""
 
 from __future__ import annotations
 
@@ -101,6 +101,128 @@ UNSTAMPED: Final = FrameSpec(
     {name: dtype for name, dtype in BARS.columns.items() if name != "known_at"},
     key=BARS.key,
     nullable=BARS.nullable,
+)
+
+QUARANTINE: Final = FrameSpec(
+    "QUARANTINE",  # bars that cannot be true, kept aside with the reason
+    {
+        "symbol": pl.String,
+        "source": pl.String,
+        "place": pl.String,  # where the source has it: file:line, or the bar's time
+        "ts": INSTANT,  # null where it could not be read
+        **dict.fromkeys(("open", "high", "low", "close", "volume", "adj_close"), pl.Float64),
+        "reason": pl.String,
+    },
+    key=("symbol", "source", "place"),
+    nullable=frozenset({"ts", "open", "high", "low", "close", "volume", "adj_close"}),
+)
+
+ACTIONS: Final = FrameSpec(
+    "ACTIONS",
+    {
+        "symbol": pl.String,
+        "ex_date": INSTANT,  # midnight UTC of the first session without the entitlement
+        "kind": pl.String,  # split, dividend or delisting
+        "value": pl.Float64,  # new shares for one old; money a share before the event; 0
+        "source": pl.String,
+        "known_at": INSTANT,
+    },
+    key=("symbol", "ex_date", "kind"),
+)
+
+NEWS: Final = FrameSpec(
+    "NEWS",
+    {
+        "id": pl.String,  # the provider's name and its own id
+        "published_at": INSTANT,
+        "source": pl.String,
+        "headline": pl.String,
+        "summary": pl.String,
+        "url": pl.String,
+        "symbols": pl.List(pl.String),  # tickers it speaks of; empty: of the market
+        "known_at": INSTANT,
+    },
+    key=("id",),
+    nullable=frozenset({"summary", "url"}),
+)
+
+POSTS: Final = FrameSpec(
+    "POSTS",
+    {
+        "id": pl.String,
+        "posted_at": INSTANT,
+        "source": pl.String,
+        "author": pl.String,
+        "text": pl.String,
+        "symbols": pl.List(pl.String),
+        "weight": pl.Float64,  # how many it reaches (followers, likes); null: not told
+        "known_at": INSTANT,
+    },
+    key=("id",),
+    nullable=frozenset({"author", "weight"}),
+)
+
+INDICES: Final = FrameSpec(
+    "INDICES",
+    {
+        "name": pl.String,  # e.g. fear_greed
+        "ts": INSTANT,  # the start of the period that the value is about
+        "value": pl.Float64,
+        "label": pl.String,
+        "source": pl.String,
+        "known_at": INSTANT,
+    },
+    key=("name", "ts"),
+    nullable=frozenset({"label"}),
+)
+
+CAPITALISATIONS: Final = FrameSpec(
+    "CAPITALISATIONS",
+    {
+        "asset": pl.String,  # a ticker such as BTC-USD, or TOTAL for the whole market
+        "ts": INSTANT,
+        "value": pl.Float64,  # US dollars
+        "source": pl.String,
+        "known_at": INSTANT,
+    },
+    key=("asset", "ts"),
+)
+
+QUOTES: Final = FrameSpec(
+    "QUOTES",  # the last quote and the last trade of each symbol
+    {
+        "symbol": pl.String,
+        "bid": pl.Float64,
+        "ask": pl.Float64,
+        "bid_size": pl.Float64,
+        "ask_size": pl.Float64,
+        "quote_at": INSTANT,
+        "price": pl.Float64,
+        "size": pl.Float64,
+        "trade_at": INSTANT,
+        "source": pl.String,
+        "known_at": INSTANT,
+    },
+    key=("symbol",),
+    nullable=frozenset(
+        {"bid", "ask", "bid_size", "ask_size", "quote_at", "price", "size", "trade_at"}
+    ),
+)
+
+LARGE_TRADES: Final = FrameSpec(
+    "LARGE_TRADES",  # how much of a bar was traded in large pieces
+    {
+        "symbol": pl.String,
+        "ts": INSTANT,  # of the one-minute bar
+        "n_trades": pl.Int64,
+        "volume": pl.Float64,
+        "n_large": pl.Int64,  # trades of at least `threshold`
+        "large_volume": pl.Float64,
+        "threshold": pl.Float64,  # money
+        "source": pl.String,
+        "known_at": INSTANT,
+    },
+    key=("symbol", "ts"),
 )
 
 PRICES: Final = FrameSpec(

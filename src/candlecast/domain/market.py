@@ -50,13 +50,19 @@ class FixedClock:
 
 @dataclass(frozen=True)
 class Symbol:
-    """What is traded: its ticker and the calendar of the place where it trades."""
+    """What is traded: its ticker and the calendar of the place where it trades.
+
+    `providers` are asked in this order (none: whom the user names); `aliases` holds, as
+    (provider, name), what a provider calls it where the rules of `domain.tickers` do not fit.
+    """
 
     ticker: str
     asset_class: str = "equity"
     calendar: str = "XNYS"
     currency: str = "USD"
     is_active: bool = True
+    providers: tuple[str, ...] = ()
+    aliases: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, order=True)

@@ -8,6 +8,7 @@ from typing import Final
 import numpy as np
 import polars as pl
 
+from candlecast.domain.adjustment import is_late, placed_actions, with_factors
 from candlecast.domain.frames import PRICES
 from candlecast.domain.market import Timeframe, TradingCalendar
 from candlecast.errors import NotFound
@@ -23,30 +24,55 @@ def make_prices(
     timeframe: Timeframe,
     calendars: Mapping[str, TradingCalendar],
     *,
+    actions: pl.DataFrame | None = None,
     is_first_version: bool = False,
 ) -> pl.DataFrame:
     """PRICES of BARS; `calendars` maps each ticker to its calendar.
 
-    The factor is adj_close / close as the source gave it, never scaled to the newest bar, so a
-    later bar changes no earlier price; where it is missing the symbol's last one holds on. Daily
-    bars that fall on no session are left out. NotFound when a ticker has no calendar.
+    The factor is adj_close / close as the source gave it; where it is missing the symbol's last
+    one is carried on through `actions` (ACTIONS, each as it is known). It is never scaled to the
+    newest bar, so a later bar or action changes no earlier price. Daily bars that fall on no
+    session are left out. NotFound when a ticker has no calendar.
 
-    Of each bar's first version (`is_first_version`) the late ones, known only after a later bar
-    of their symbol, are kept in segments of their own: what healed a gap is no part of the past
-    of the bars that were known before it.
+    Of each bar's first version (`is_first_version`) a row is known when its bar was and, for a
+    quarter after an action that was told late, when that was. Late rows, known only after a later
+    bar of their symbol, are kept in segments of their own: what healed a gap, or waited for its
+    split, is no part of the past of the bars that were known before it.
     """
-    if bars.is_empty():
-        return PRICES.empty()
-    later = pl.col("known_at").reverse().cum_min().shift().reverse().over("symbol")
-    is_late = (pl.col("known_at") > later).fill_null(False) & is_first_version
-    chain = pl.col("symbol").rle_id().cast(pl.Int64) * 2 + is_late.cast(pl.Int64)
-    given = (pl.col("adj_close") / pl.col("close")).forward_fill().over(_CHAIN)
-    is_gap = (pl.col("session").diff() > MAX_MISSING_SESSIONS + 1).fill_null(False)
+    factored = factored_bars(
+        bars, timeframe, calendars, actions=actions, is_first_version=is_first_version
+    )
+    return prices_of_factored(factored, is_first_version=is_first_version)
+
+
+def factored_bars(
+    bars: pl.DataFrame,
+    timeframe: Timeframe,
+    calendars: Mapping[str, TradingCalendar],
+    *,
+    actions: pl.DataFrame | None = None,
+    is_first_version: bool = False,
+) -> pl.DataFrame:
+    """BARS as given, with `factor`, `factor_known_at` (of its actions), `session`, `close_at`."""
+    placed = None if actions is None else placed_actions(actions, timeframe, calendars)
+    dated = bars.with_columns(calendar=pl.lit(None, pl.String), session=pl.lit(None, pl.Int64))
+    dated = dated.with_columns(close_at="ts")
+    if len(bars):
+        dated = _with_sessions(bars, timeframe, calendars)
+    return with_factors(dated, placed, is_first_version=is_first_version)
+
+
+def prices_of_factored(factored: pl.DataFrame, *, is_first_version: bool = False) -> pl.DataFrame:
+    """PRICES of what `factored_bars` returned; the rules of `make_prices`."""
+    known_at = pl.max_horizontal("known_at", "factor_known_at")
+    known = factored.with_columns(known_at=known_at) if is_first_version else factored
+    apart = is_late().cast(pl.Int64) if is_first_version else 0
+    chain = pl.col("symbol").rle_id().cast(pl.Int64) * 2 + apart
+    is_gap = (pl.col("session").diff() > MAX_MISSING_SESSIONS + 1).fill_null(value=False)
     segment = pl.col(_CHAIN) * MAX_SEGMENTS + is_gap.cum_sum().over(_CHAIN)
     return (
-        _with_sessions(bars, timeframe, calendars)
-        .with_columns(chain.alias(_CHAIN))
-        .with_columns(given.fill_null(1.0).alias("factor"), segment.alias("segment"))
+        known.with_columns(chain.alias(_CHAIN))
+        .with_columns(segment.alias("segment"))
         .select(
             "symbol",
             "ts",

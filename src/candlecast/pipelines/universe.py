@@ -14,9 +14,11 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from candlecast.domain.frames import ACTIONS
 from candlecast.domain.market import Horizon, Timeframe, TradingCalendar, trading_calendar
-from candlecast.domain.prices import make_prices
+from candlecast.domain.prices import factored_bars, prices_of_factored
 from candlecast.errors import InvalidSpec, NotEnoughHistory, NotFound
+from candlecast.store.facts import read_facts
 from candlecast.store.stores import Stores
 from candlecast.store.symbols import read_symbols
 
@@ -60,8 +62,10 @@ def read_market(
     """The universe `symbols` (all when empty) known at `as_of` (by default all there is).
 
     Training reads each bar's first version, as it was known at its own time; with `is_newest`
-    bars come in the version known at `as_of`, stamped as the first one was. The `as_of` of the
-    result is when the last of these versions was known, so that it depends on the data alone.
+    bars come in the version known at `as_of`, stamped as the first one was. Corporate actions
+    come as they are known at `as_of`; in training the rows behind one that was told late wait for
+    it, so that a late split is neither a return nor looked ahead to. The `as_of` of the result is
+    when the last of these bars and actions was known, so that it depends on the data alone.
     """
     known = {symbol.ticker: symbol for symbol in read_symbols(stores.database)}
     for ticker in symbols:
@@ -81,13 +85,18 @@ def read_market(
     calendars = {
         ticker: trading_calendar(known[ticker].calendar) for ticker in bars["symbol"].unique()
     }
+    actions = read_facts(stores.database, ACTIONS, as_of=until, symbols=list(calendars))
     newest_at = cast("datetime", bars["known_at"].max())
     if is_newest:
         first = stores.mirror.read(timeframe, symbols=wanted, as_of=until, is_first_version=True)
         stamps = first.select("symbol", "ts", "known_at")
         bars = bars.drop("known_at").join(stamps, on=["symbol", "ts"], maintain_order="left")
-    prices = make_prices(bars, timeframe, calendars, is_first_version=not is_newest)
-    return Market(timeframe, newest_at, prices, calendars)
+    factored = factored_bars(
+        bars, timeframe, calendars, actions=actions, is_first_version=not is_newest
+    )
+    acted_at = cast("datetime | None", factored["factor_known_at"].max())
+    prices = prices_of_factored(factored, is_first_version=not is_newest)
+    return Market(timeframe, max(newest_at, acted_at or newest_at), prices, calendars)
 
 
 def needed_bars(min_bars: int, timeframe: Timeframe, calendar: TradingCalendar) -> int:

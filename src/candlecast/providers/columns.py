@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 from candlecast.errors import BadFrame, NotFound
@@ -38,15 +39,29 @@ only, in lower case."""
 REQUIRED: Final = ("ts", "open", "high", "low", "close")
 
 
-def check_mapping(columns: Mapping[str, str]) -> dict[str, str]:
+@dataclass(frozen=True)
+class Fields:
+    """The fields of a `kind` of record, the names of their columns, and the `required` ones."""
+
+    kind: str
+    names: Mapping[str, tuple[str, ...]]
+    required: tuple[str, ...]
+
+
+BAR: Final = Fields("bar", NAMES, REQUIRED)
+
+
+def check_mapping(columns: Mapping[str, str], fields: Fields = BAR) -> dict[str, str]:
     """`columns` unchanged, as a dict from field to column; NotFound names an unknown field."""
     for name in columns:
-        if name not in NAMES:
-            raise NotFound.among("field of a bar", name, NAMES)
+        if name not in fields.names:
+            raise NotFound.among(f"field of a {fields.kind}", name, fields.names)
     return dict(columns)
 
 
-def find_columns(found: Sequence[str], mapping: Mapping[str, str]) -> dict[str, str]:
+def find_columns(
+    found: Sequence[str], mapping: Mapping[str, str], fields: Fields = BAR
+) -> dict[str, str]:
     """The column of each field that a table with the columns `found` has.
 
     What `mapping` names is taken from there, the rest is detected by name, whatever its case,
@@ -58,11 +73,11 @@ def find_columns(found: Sequence[str], mapping: Mapping[str, str]) -> dict[str, 
             raise BadFrame(str(NotFound.among("column", column, found)))
     # Of two columns with one name, the first counts.
     free = {_folded(name): name for name in reversed(found) if name not in mapping.values()}
-    for name, synonyms in NAMES.items():
+    for name, synonyms in fields.names.items():
         known = [free[synonym] for synonym in synonyms if synonym in free]
         if known:
             chosen.setdefault(name, known[0])
-    missing = [name for name in REQUIRED if name not in chosen]
+    missing = [name for name in fields.required if name not in chosen]
     if missing:
         raise BadFrame(
             f"no column for {', '.join(missing)}; it has {', '.join(map(repr, found))}; "

@@ -9,9 +9,10 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import polars as pl
 
-from candlecast.domain.catalog import PROVIDERS, Fetched
-from candlecast.domain.frames import UNSTAMPED
+from candlecast.domain.catalog import PROVIDERS
+from candlecast.domain.frames import QUARANTINE, UNSTAMPED
 from candlecast.domain.market import Clock, Timeframe, trading_calendar
+from candlecast.domain.sources import Fetched, Request
 from candlecast.errors import BadFrame, InvalidSpec, NotFound
 from candlecast.providers.columns import check_mapping
 from candlecast.providers.instants import parse_instants
@@ -21,6 +22,7 @@ from candlecast.providers.rows import (
     closed_bars,
     find_refused,
     is_no_value,
+    requested,
     unknown_symbols,
 )
 from candlecast.providers.tables import DEFECT, LINE, SUFFIXES, read_table
@@ -56,6 +58,7 @@ class FilesProvider:
     """
 
     delay_seconds = 0.0
+    is_bulk = True
 
     def __init__(
         self,
@@ -73,10 +76,8 @@ class FilesProvider:
         self.calendar = trading_calendar(calendar)
         self.skip_bad_rows = skip_bad_rows
 
-    def fetch_bars(
-        self, symbols: Sequence[str] | None, timeframe: Timeframe, clock: Clock
-    ) -> Fetched:
-        """Closed bars of `symbols` (None: all in the files), with the rows that were refused."""
+    def fetch_bars(self, request: Request, timeframe: Timeframe, clock: Clock) -> Fetched:
+        """Closed bars of the symbols (None: all in the files), with the rows that were refused."""
         tables, failures = [], {}
         for file in dict.fromkeys(file for path in self.paths for file in _files_at(path)):
             try:
@@ -87,13 +88,13 @@ class FilesProvider:
         if not tables:
             return Fetched(UNSTAMPED.empty(), failures=failures)
         rows = pl.concat(tables)
-        if symbols is not None:
-            failures |= unknown_symbols(symbols, rows["symbol"].unique().to_list())
-            rows = rows.filter(pl.col("symbol").is_in(list(symbols)))
+        failures |= unknown_symbols(request.tickers, rows["symbol"].unique().to_list())
+        rows = requested(rows, request)
         refused = find_refused(rows)
         good = self._without(rows, refused, failures)
         bars = closed_bars(good.select(*UNSTAMPED.columns), timeframe, self.calendar, clock.now())
-        return Fetched(bars, as_refusals(refused), failures)
+        aside = _aside(rows, refused)
+        return Fetched(bars, as_refusals(refused), failures, quarantined=aside)
 
     def _without(
         self, rows: pl.DataFrame, refused: pl.DataFrame, failures: dict[str, str]
@@ -116,6 +117,17 @@ class FilesProvider:
                     + ("" if self.skip_bad_rows else ", or keep the other rows (skip_bad_rows)")
                 )
         return good
+
+
+def _aside(rows: pl.DataFrame, refused: pl.DataFrame) -> pl.DataFrame:
+    # The values of refused rows; of a row refused for two reasons the first counts.
+    beside = refused.select("file", "line", "reason").join(rows, on=["file", "line"])
+    placed = beside.with_columns(place=pl.format("{}:{}", "file", "line"))
+    numbers = pl.selectors.float()
+    kept = placed.unique(["symbol", "source", "place"], keep="first").with_columns(
+        pl.when(numbers.is_finite()).then(numbers)
+    )
+    return QUARANTINE.conform(kept.select(*QUARANTINE.columns))
 
 
 def _check_zone(zone: str) -> str:

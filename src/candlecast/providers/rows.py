@@ -9,9 +9,9 @@ from typing import Final
 
 import polars as pl
 
-from candlecast.domain.catalog import Fetched, Refusal
 from candlecast.domain.frames import UNSTAMPED
 from candlecast.domain.market import Clock, Timeframe, TradingCalendar, trading_calendar
+from candlecast.domain.sources import Fetched, Refusal, Request
 from candlecast.errors import InvalidSpec, NotFound
 
 ROUNDING: Final = 1e-6
@@ -83,17 +83,25 @@ def unknown_symbols(wanted: Sequence[str] | None, known: Sequence[str]) -> dict[
 
 
 def fetch_daily(
-    bars: pl.DataFrame, wanted: Sequence[str] | None, timeframe: Timeframe, clock: Clock
+    bars: pl.DataFrame, request: Request, timeframe: Timeframe, clock: Clock
 ) -> Fetched:
     """What a provider of UNSTAMPED daily `bars` of US stocks, known to be true, returns."""
     if not timeframe.is_daily:
         raise InvalidSpec(f"there are daily bars only, not {timeframe}; use 1d")
-    failures = unknown_symbols(wanted, bars["symbol"].unique().to_list())
-    if wanted is not None:
-        bars = bars.filter(pl.col("symbol").is_in(list(wanted)))
+    failures = unknown_symbols(request.tickers, bars["symbol"].unique().to_list())
+    bars = requested(bars, request)
     return Fetched(
         closed_bars(bars, timeframe, trading_calendar("XNYS"), clock.now()), (), failures
     )
+
+
+def requested(rows: pl.DataFrame, request: Request) -> pl.DataFrame:
+    """Those of `rows` (with symbol and ts) that are asked for."""
+    if request.tickers is not None:
+        rows = rows.filter(pl.col("symbol").is_in(list(request.tickers)))
+    if request.start is not None:
+        rows = rows.filter(pl.col("ts") >= request.start)
+    return rows if request.end is None else rows.filter(pl.col("ts") < request.end)
 
 
 def closed_bars(

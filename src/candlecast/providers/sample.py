@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
 import polars as pl
 
-from candlecast.domain.catalog import PROVIDERS, Fetched
+from candlecast.domain.catalog import PROVIDERS
 from candlecast.domain.frames import UNSTAMPED
 from candlecast.domain.market import Clock, Timeframe
+from candlecast.domain.sources import Fetched, Request
 from candlecast.providers.rows import fetch_daily
 
 SOURCE: Final = "sample"
@@ -37,10 +37,9 @@ class SampleProvider:
     """
 
     delay_seconds = 0.0
+    is_bulk = True
 
-    def fetch_bars(
-        self, symbols: Sequence[str] | None, timeframe: Timeframe, clock: Clock
-    ) -> Fetched:
-        """Closed bars of `symbols` (None: all five)."""
+    def fetch_bars(self, request: Request, timeframe: Timeframe, clock: Clock) -> Fetched:
+        """Closed bars of the symbols (None: all five)."""
         rows = pl.read_parquet(FILE).with_columns(source=pl.lit(SOURCE))
-        return fetch_daily(UNSTAMPED.conform(rows), symbols, timeframe, clock)
+        return fetch_daily(UNSTAMPED.conform(rows), request, timeframe, clock)

@@ -9,7 +9,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -18,10 +17,11 @@ import polars as pl
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import ndtr, ndtri
 
-from candlecast.domain.catalog import PROVIDERS, Fetched
+from candlecast.domain.catalog import PROVIDERS
 from candlecast.domain.distribution import FloatArray
 from candlecast.domain.frames import UNSTAMPED
 from candlecast.domain.market import Clock, Timeframe, trading_calendar
+from candlecast.domain.sources import Fetched, Request
 from candlecast.errors import InvalidSpec, NotFound
 from candlecast.providers.rows import fetch_daily
 
@@ -119,6 +119,8 @@ class SyntheticProvider:
     """
 
     delay_seconds = 0.0
+    is_bulk = True
+    is_simulated = True
 
     def __init__(
         self,
@@ -130,11 +132,9 @@ class SyntheticProvider:
     ) -> None:
         self.market = make_market(kind, seed=seed, n_symbols=n_symbols, n_sessions=n_sessions)
 
-    def fetch_bars(
-        self, symbols: Sequence[str] | None, timeframe: Timeframe, clock: Clock
-    ) -> Fetched:
-        """Closed bars of `symbols` (None: all)."""
-        return fetch_daily(self.market.bars, symbols, timeframe, clock)
+    def fetch_bars(self, request: Request, timeframe: Timeframe, clock: Clock) -> Fetched:
+        """Closed bars of the symbols (None: all)."""
+        return fetch_daily(self.market.bars, request, timeframe, clock)
 
 
 def _draw_states(generator: np.random.Generator, n_sessions: int) -> NDArray[np.bool_]:

@@ -22,6 +22,7 @@ import sqlalchemy as sa
 from candlecast.domain.frames import BARS, INSTANT
 from candlecast.domain.market import Timeframe
 from candlecast.store.bulk import Bulk
+from candlecast.store.coverage import add_coverage
 from candlecast.store.database import Database
 from candlecast.store.statements import (
     Schema,
@@ -47,7 +48,9 @@ from candlecast.store.tables import symbols as symbol_table
 
 __all__ = [
     "BarsWritten",
+    "Coverage",
     "read_bars",
+    "read_ends",
     "read_extent",
     "read_symbols",
     "write_bars",
@@ -64,17 +67,45 @@ SPANS: Final[Schema] = {"symbol_id": pl.Int64, "first_ts": INSTANT, "last_ts": I
 class BarsWritten:
     """How many bars were new, replaced an older version, or said nothing new."""
 
-    inserted: int
-    revised: int
-    unchanged: int
+    inserted: int = 0
+    revised: int = 0
+    unchanged: int = 0
+
+    def __add__(self, other: BarsWritten) -> BarsWritten:
+        """Both together."""
+        return BarsWritten(
+            self.inserted + other.inserted,
+            self.revised + other.revised,
+            self.unchanged + other.unchanged,
+        )
 
 
-def write_bars(database: Database, timeframe: Timeframe, bars: pl.DataFrame) -> BarsWritten:
-    """Write BARS; a version that is no newer than the stored one, or equal to it, is left out."""
+@dataclass(frozen=True, eq=False)
+class Coverage:
+    """What was answered to the end at `checked_at`: symbol, start_at, end_at, source."""
+
+    spans: pl.DataFrame
+    checked_at: datetime
+
+
+def write_bars(
+    database: Database,
+    timeframe: Timeframe,
+    bars: pl.DataFrame,
+    coverage: Coverage | None = None,
+) -> BarsWritten:
+    """Write BARS; a version that is no newer than the stored one, or equal to it, is left out.
+
+    `coverage` becomes known in the same transaction.
+    """
     BARS.check(bars)
-    if bars.is_empty():
-        return BarsWritten(0, 0, 0)
+    if bars.is_empty() and coverage is None:
+        return BarsWritten()
     with database.bulk(lock="bars") as bulk:
+        if coverage is not None:
+            add_coverage(bulk, timeframe, coverage.spans, coverage.checked_at)
+        if bars.is_empty():
+            return BarsWritten()
         rows = with_ids(bars, read_ids(bulk)).with_columns(
             pl.lit(timeframe.minutes).alias("timeframe"),
             pl.col("known_at").alias("first_known_at"),
@@ -163,6 +194,16 @@ def read_extent(database: Database, timeframe: Timeframe) -> pl.DataFrame:
     order = ["symbol_id", "n_bars", "first_ts", "last_ts", "last_close", "last_known_at"]
     frame = database.read(query, {name: schema[name] for name in order})
     return with_tickers(frame, read_ids(database))
+
+
+def read_ends(
+    database: Database, timeframe: Timeframe, symbols: Sequence[str] | None = None
+) -> pl.DataFrame:
+    """symbol, first, last: the outermost bars of each symbol that has any; quick at any size."""
+    ids = chosen(read_ids(database), symbols)
+    with database.snapshot() as snapshot:
+        ends = _extents(snapshot, timeframe, ids["symbol_id"].to_list())
+    return with_tickers(ends.drop_nulls(), ids)
 
 
 def _extents(bulk: Bulk, timeframe: Timeframe, symbol_ids: list[int]) -> pl.DataFrame:

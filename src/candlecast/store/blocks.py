@@ -15,8 +15,8 @@ import polars as pl
 import sqlalchemy as sa
 
 from candlecast.store.bulk import Bulk
+from candlecast.store.ledger_tables import ml_ledger_blocks as blocks
 from candlecast.store.statements import completed, schema_of, shaped
-from candlecast.store.tables import ml_ledger_blocks as blocks
 
 MIN_ROWS: Final = 20_000
 """Fewer rows than this wait for more to come."""

@@ -17,15 +17,15 @@ from candlecast.errors import BadFrame, NotFound
 from candlecast.store import blocks
 from candlecast.store.bulk import Bulk
 from candlecast.store.database import Database
-from candlecast.store.predictions import OUTCOME, Asked, read_predictions
-from candlecast.store.statements import aware, key_of, schema_of, shaped
-from candlecast.store.symbols import chosen, is_among, read_ids, with_ids, with_tickers
-from candlecast.store.tables import (
+from candlecast.store.ledger_tables import (
     ml_forecasts,
     ml_outcomes,
     ml_prediction_sources,
     ml_predictions,
 )
+from candlecast.store.predictions import OUTCOME, Asked, read_predictions
+from candlecast.store.statements import aware, key_of, schema_of, shaped
+from candlecast.store.symbols import chosen, is_among, read_ids, with_ids, with_tickers
 
 Origin: TypeAlias = Literal["live", "walk_forward", "simulated"]
 

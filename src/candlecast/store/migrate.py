@@ -17,7 +17,7 @@ from candlecast.store import tables, views
 if TYPE_CHECKING:
     from alembic.config import Config
 
-HEAD: Final = "0001"
+HEAD: Final = "0002"
 """The newest revision under migrations/versions; with it, starting needs no Alembic."""
 
 

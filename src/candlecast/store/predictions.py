@@ -12,8 +12,8 @@ import sqlalchemy as sa
 
 from candlecast.store import blocks
 from candlecast.store.bulk import Bulk
+from candlecast.store.ledger_tables import ml_outcomes, ml_predictions
 from candlecast.store.statements import schema_of, within
-from candlecast.store.tables import ml_outcomes, ml_predictions
 
 OUTCOME: Final = tuple(c.name for c in ml_outcomes.c if c.name not in ("id", "prediction_id"))
 

@@ -17,8 +17,8 @@ import polars as pl
 from numpy.typing import NDArray
 
 from candlecast.domain.frames import BARS, INSTANT
+from candlecast.store.schema import EPOCH
 from candlecast.store.statements import aware
-from candlecast.store.tables import EPOCH
 
 COLUMNS: Final[dict[str, Any]] = {
     **BARS.columns,

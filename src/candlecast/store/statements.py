@@ -12,7 +12,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from candlecast.domain.frames import INSTANT
 from candlecast.errors import BadFrame, InvalidSpec
-from candlecast.store.tables import Instant
+from candlecast.store.schema import Instant
 
 Schema: TypeAlias = Mapping[str, Any]
 """Column names and Polars dtypes."""
@@ -49,7 +49,7 @@ def shaped(table: sa.Table, frame: pl.DataFrame) -> pl.DataFrame:
     wrong = [name for name in frame.columns if name not in table.c]
     missing = [name for name in key_of(table) if name not in frame.columns]
     if wrong or missing:
-        raise BadFrame(f"{table.name} knows no {wrong} and needs {missing}; see store/tables.py")
+        raise BadFrame(f"{table.name} knows no {wrong} and needs {missing}; see its module")
     cast = frame.select(
         pl.col(name).cast(_polars_type(table.c[name])) for name in frame.columns
     ).with_columns(pl.selectors.float().fill_nan(None))

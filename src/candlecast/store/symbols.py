@@ -14,23 +14,26 @@ from candlecast.store.bulk import Bulk
 from candlecast.store.database import Database
 from candlecast.store.tables import symbols as table
 
-COLUMNS: Final = ("ticker", "asset_class", "calendar", "currency", "is_active")
+COLUMNS: Final = (
+    *("ticker", "asset_class", "calendar", "currency", "is_active"),
+    *("providers", "aliases"),
+)
+SCHEMA: Final = {name: pl.Boolean if name == "is_active" else pl.String for name in COLUMNS}
 IDS: Final = {"symbol_id": pl.Int64, "symbol": pl.String}
 
 
 def write_symbols(database: Database, symbols: Sequence[Symbol]) -> None:
     """Insert or update symbols by ticker; the last of several with one ticker counts."""
     newest = {symbol.ticker: symbol for symbol in symbols}
-    rows = [[getattr(symbol, name) for name in COLUMNS] for _, symbol in sorted(newest.items())]
+    rows = [_row(symbol) for _, symbol in sorted(newest.items())]
     if rows:
-        database.upsert(table, pl.DataFrame(rows, schema=list(COLUMNS), orient="row"))
+        database.upsert(table, pl.DataFrame(rows, schema=SCHEMA, orient="row"))
 
 
 def read_symbols(database: Database) -> list[Symbol]:
     """All symbols, sorted by ticker."""
-    schema = {name: pl.Boolean if name == "is_active" else pl.String for name in COLUMNS}
-    frame = database.read(sa.select(*(table.c[name] for name in COLUMNS)), schema)
-    return [Symbol(*row) for row in frame.sort("ticker").iter_rows()]
+    frame = database.read(sa.select(*(table.c[name] for name in COLUMNS)), SCHEMA)
+    return [_symbol(row) for row in frame.sort("ticker").iter_rows(named=True)]
 
 
 def read_ids(source: Database | Bulk) -> pl.DataFrame:
@@ -73,6 +76,19 @@ def with_tickers(frame: pl.DataFrame, ids: pl.DataFrame, *then: str) -> pl.DataF
         placed = placed.sort(order)
     tickers = ids["symbol"].gather(placed["rank"]).alias("symbol")
     return placed.drop("rank", "symbol_id").insert_column(0, tickers)
+
+
+def _row(symbol: Symbol) -> list[Any]:
+    plain = [getattr(symbol, name) for name in COLUMNS[:-2]]
+    aliases = ",".join(f"{provider}={name}" for provider, name in symbol.aliases)
+    return [*plain, ",".join(symbol.providers) or None, aliases or None]
+
+
+def _symbol(row: dict[str, Any]) -> Symbol:
+    providers, aliases = row.pop("providers"), row.pop("aliases")
+    pairs = [tuple(pair.split("=", 1)) for pair in aliases.split(",")] if aliases else []
+    named = tuple(providers.split(",")) if providers else ()
+    return Symbol(**row, providers=named, aliases=tuple(pairs))
 
 
 def _is_sorted(frame: pl.DataFrame, columns: Sequence[str]) -> bool:

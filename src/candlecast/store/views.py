@@ -6,15 +6,9 @@ from typing import Final
 
 import sqlalchemy as sa
 
+from candlecast.store.ledger_tables import ml_prediction_sources, ml_predictions
 from candlecast.store.statements import as_sql
-from candlecast.store.tables import (
-    ml_features_ohlcv,
-    ml_labels,
-    ml_model_versions,
-    ml_prediction_sources,
-    ml_predictions,
-    symbols,
-)
+from candlecast.store.tables import ml_features_ohlcv, ml_labels, ml_model_versions, symbols
 
 NAMES: Final = ("preds", "features", "ml_models_metadata", "ml_predictions_flat")
 LABEL_KIND: Final = "forward_return"

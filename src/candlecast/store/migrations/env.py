@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from alembic import context
 
-from candlecast.store.tables import metadata
+from candlecast.store import fact_tables, ledger_tables, tables  # noqa: F401 - they enter metadata
+from candlecast.store.schema import metadata
 
 context.configure(
     connection=context.config.attributes["connection"],

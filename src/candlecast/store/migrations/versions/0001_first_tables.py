@@ -7,7 +7,7 @@ from typing import Any
 import sqlalchemy as sa
 from alembic import op
 
-from candlecast.store.tables import Instant
+from candlecast.store.schema import Instant
 
 revision = "0001"
 down_revision = None

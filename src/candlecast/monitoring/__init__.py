@@ -1,0 +1,1 @@
+"""Is all well? Pure functions from frames to findings."""

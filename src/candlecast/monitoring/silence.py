@@ -1,0 +1,137 @@
+"""Silences that are too long for their symbol: prices that stand still, bars without volume.
+
+A silence is counted in what was missed: the sum, over its slots, of the share of slots at that
+time of day in which the symbol usually stirs. How long its silences last is learned from all of
+them as a survival curve; one is implausible where fewer than `FALSE_ALARMS` as long were to be
+expected in the symbol's whole history, judged without the silence itself. So a symbol that
+trades once an hour may rest for hours, and one that trades every minute may not rest for ten.
+"""
+
+from __future__ import annotations
+
+from typing import Final, TypeAlias
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+Integers: TypeAlias = NDArray[np.int64]
+Floats: TypeAlias = NDArray[np.float64]
+
+FALSE_ALARMS: Final = 0.001
+"""Reported where at most one symbol in a thousand would show such a silence by chance."""
+PRIOR_RUNS: Final = 20
+"""Silences it takes to believe that they last longer than chance says: a fault that came back a
+few times is not yet a habit."""
+MAX_MISSED: Final = 512
+"""Longer silences are judged as if they were this long; they are implausible or nothing is."""
+
+
+def expected_runs(judged: pl.DataFrame, runs: pl.DataFrame, chances: pl.DataFrame) -> pl.Series:
+    """How many silences at least as long as each of `judged` the symbol's habits let expect.
+
+    `runs` are all its silences, with symbol and missed; those `judged` are among them, or parts
+    of such. `chances` has symbol and n_chances: how often a silence could have begun. Infinite
+    where less than one bar was missed.
+    """
+    n_chances = chances["n_chances"].to_numpy().astype(np.float64)
+    curve = _curves(*_coded(runs, chances), n_chances)
+    code, length = _coded(judged, chances)
+    return pl.Series("expected", np.where(length >= 1, curve[code, length], np.inf))
+
+
+def _coded(runs: pl.DataFrame, chances: pl.DataFrame) -> tuple[Integers, Integers]:
+    codes = chances.select("symbol", code=pl.int_range(pl.len()))
+    code = runs.select("symbol").join(codes, on="symbol", how="left", maintain_order="left")
+    length = np.minimum(runs["missed"].to_numpy(), MAX_MISSED).astype(np.int64)
+    return code["code"].to_numpy(), length
+
+
+def _curves(code: Integers, length: Integers, n_chances: Floats) -> Floats:
+    # curve[symbol, u]: expected number of runs of at least u, seen by a run that is not counted.
+    # The hazard of going on at u is shrunk to the one before, so beyond what was ever seen it
+    # stays as it was: a geometric tail.
+    longest = int(length.max(initial=0))
+    cells = np.zeros((len(n_chances), longest + 2))
+    np.add.at(cells, (code, length), 1)
+    others = np.maximum(cells[:, ::-1].cumsum(axis=1)[:, ::-1] - 1, 0)
+    curve = np.empty((len(n_chances), longest + 1))
+    curve[:, 0] = n_chances
+    for u in range(longest):
+        if u == 0:
+            hazard = (others[:, 1] + 0.5) / (n_chances + 1)
+        else:
+            hazard = (others[:, u + 1] + PRIOR_RUNS * hazard) / (others[:, u] + PRIOR_RUNS)
+        curve[:, u + 1] = curve[:, u] * np.minimum(hazard, 1)
+    return curve
+
+
+def implausible_runs(placed: pl.DataFrame, is_silent: pl.Expr) -> pl.DataFrame:
+    """The runs of silent bars that are too long: symbol, start, end, n_bars, and sums.
+
+    `placed` comes from `with_places`; `is_silent` is true of a bar in which nothing stirs.
+    """
+    marked = placed.select("symbol", "ts", "bucket", "volume", is_silent=is_silent)
+    stirs = (~pl.col("is_silent")).mean().over("symbol", "bucket")
+    runs = (
+        marked.with_columns(pace=stirs, run=pl.struct("symbol", "is_silent").rle_id())
+        .filter("is_silent")
+        .group_by("run", maintain_order=True)
+        .agg(
+            pl.col("symbol").first(),
+            start=pl.col("ts").first(),
+            end=pl.col("ts").last(),
+            n_bars=pl.len().cast(pl.Int64),
+            missed=pl.col("pace").sum(),
+            volume=pl.col("volume").sum(),
+        )
+    )
+    chances = marked.group_by("symbol", maintain_order=True).agg(
+        n_chances=(~pl.col("is_silent")).sum()
+    )
+    expected = expected_runs(runs, runs, chances)
+    return runs.with_columns(expected).filter(pl.col("expected") < FALSE_ALARMS)
+
+
+def find_stale_prices(placed: pl.DataFrame) -> pl.DataFrame:
+    """Runs of bars that repeat the one before, or stand flat on its close, for too long."""
+    prices = ("open", "high", "low", "close")
+    is_same = pl.all_horizontal(pl.col(n) == pl.col(n).shift().over("symbol") for n in prices)
+    last = pl.col("close").shift().over("symbol")
+    is_flat = pl.all_horizontal(pl.col(name) == last for name in prices)
+    runs = implausible_runs(placed, (is_same | is_flat).fill_null(value=False))
+    told = pl.when(pl.col("volume") > 0).then(pl.lit("with")).otherwise(pl.lit("without"))
+    return runs.select(
+        "symbol",
+        kind=pl.lit("stale_price"),
+        start="start",
+        end="end",
+        n_bars="n_bars",
+        value=pl.col("n_bars").cast(pl.Float64),
+        severity=pl.lit("suspect"),
+        message=pl.format(
+            "the price stands still for {} bars {} volume, too long for this symbol; "
+            "ask the source again, or leave these bars out",
+            "n_bars",
+            told,
+        ),
+    )
+
+
+def find_zero_volume_runs(placed: pl.DataFrame) -> pl.DataFrame:
+    """Runs of bars without volume that are too long; none where there is never any volume."""
+    runs = implausible_runs(placed, pl.col("volume") == 0)
+    return runs.select(
+        "symbol",
+        kind=pl.lit("zero_volume_run"),
+        start="start",
+        end="end",
+        n_bars="n_bars",
+        value=pl.col("n_bars").cast(pl.Float64),
+        severity=pl.lit("suspect"),
+        message=pl.format(
+            "{} bars in a row without volume, too many for this symbol; the source fills "
+            "what it does not have, or trading was halted: compare with another source",
+            "n_bars",
+        ),
+    )

@@ -1,0 +1,159 @@
+"""What is missing of some symbols' bars, span by span, from the first provider that has it.
+
+1. Oldest first, in windows: each window's bars and the note that it was answered are written in
+   one transaction, so whoever is stopped goes on where he was. The newest days are asked for
+   again, because that is where vendors correct.
+2. Each symbol has its order of providers. The next one is asked for what the one before could not
+   answer; a symbol that none answers waits for the next run, so that no later bar overtakes it.
+3. A provider that invents its bars may come last, and only where that is allowed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from itertools import groupby
+from typing import Final
+
+from candlecast.domain.frames import UNSTAMPED
+from candlecast.domain.market import Symbol, Timeframe
+from candlecast.domain.sources import BarSource, Fetched, Refusal, Request
+from candlecast.errors import BadCredentials, InvalidSpec, NotFound, RetryableError
+from candlecast.pipelines.ingest import IngestRun
+from candlecast.pipelines.missing import Span, find_missing, windows
+from candlecast.pipelines.progress import Progress, silent
+from candlecast.pipelines.stamping import store_fetched
+from candlecast.store.bars import BarsWritten
+from candlecast.store.stores import Stores
+
+WINDOW_BARS: Final = 10_000
+"""A window is as long as so many bars of a market that never closes."""
+SYMBOLS_AT_ONCE: Final = 50
+RECHECKED: Final = timedelta(days=4)
+"""Over a long weekend: corrections of the last session come within the next."""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Bars of `symbols` with start <= ts < end; None: from the usual depth, until now."""
+
+    symbols: tuple[Symbol, ...]
+    timeframe: Timeframe
+    start: datetime | None = None
+    end: datetime | None = None
+    recheck: timedelta = RECHECKED
+    is_simulation_allowed: bool = False
+
+
+@dataclass
+class _Tally:
+    # What all windows came to.
+    written: BarsWritten = field(default_factory=BarsWritten)
+    symbols: set[str] = field(default_factory=set)
+    refusals: list[Refusal] = field(default_factory=list)
+    failures: dict[str, str] = field(default_factory=dict)
+
+    def add(self, written: BarsWritten, symbols: Sequence[str]) -> None:
+        self.written += written
+        self.symbols.update(symbols)
+
+
+def backfill(
+    stores: Stores,
+    providers: Mapping[str, BarSource],
+    wanted: Wanted,
+    progress: Progress = silent,
+) -> IngestRun:
+    """Fetch what is missing; `providers` in the order in which symbols without one ask them.
+
+    Raises
+    ------
+    InvalidSpec : a provider that invents its bars is not allowed, or does not come last.
+    NotFound : a symbol names a provider that is not among `providers`.
+    """
+    tally = _Tally()
+    batches = list(_batches(stores, providers, wanted))
+    length = timedelta(minutes=wanted.timeframe.minutes * WINDOW_BARS)
+    for number, (span, order, batch) in enumerate(batches):
+        progress("spans", number, len(batches))
+        chain = {name: providers[name] for name in order}
+        for window in windows(span, length):
+            pending = [symbol for symbol in batch if symbol.ticker not in tally.failures]
+            if pending:
+                part = replace(wanted, symbols=tuple(pending), start=window[0], end=window[1])
+                _fetch(stores, chain, part, tally)
+    progress("spans", len(batches), len(batches))
+    return IngestRun(
+        tally.written, tuple(sorted(tally.symbols)), tuple(tally.refusals), tally.failures, {}
+    )
+
+
+def _batches(
+    stores: Stores, providers: Mapping[str, BarSource], wanted: Wanted
+) -> Iterator[tuple[Span, tuple[str, ...], list[Symbol]]]:
+    # Symbols that lack the same span and ask the same providers, some at a time; oldest first.
+    orders = {symbol.ticker: _order(symbol, providers, wanted) for symbol in wanted.symbols}
+    now = stores.clock.now()
+    until = min(wanted.end or now, now)
+    missing = find_missing(
+        stores, wanted.symbols, wanted.timeframe, (wanted.start, until), wanted.recheck
+    )
+    symbols = {symbol.ticker: symbol for symbol in wanted.symbols}
+    todo = sorted((span, orders[t], t) for t, spans in missing.items() for span in spans)
+    for (span, order), items in groupby(todo, key=lambda item: item[:2]):
+        batch = [symbols[ticker] for *_, ticker in items]
+        for start in range(0, len(batch), SYMBOLS_AT_ONCE):
+            yield span, order, batch[start : start + SYMBOLS_AT_ONCE]
+
+
+def _order(symbol: Symbol, providers: Mapping[str, BarSource], wanted: Wanted) -> tuple[str, ...]:
+    order = symbol.providers or tuple(providers)
+    for place, name in enumerate(order):
+        if name not in providers:
+            raise NotFound.among(f"provider of {symbol.ticker}", name, providers)
+        if not _invents(providers[name]):
+            continue
+        if not wanted.is_simulation_allowed:
+            raise InvalidSpec(f"{name} invents its bars; allow it with --allow-simulated")
+        if place < len(order) - 1:
+            raise InvalidSpec(f"{name} invents its bars; name it last, after the real providers")
+    return order
+
+
+def _fetch(stores: Stores, chain: Mapping[str, BarSource], wanted: Wanted, tally: _Tally) -> None:
+    # One window, from one provider after the other.
+    pending = {symbol.ticker: symbol for symbol in wanted.symbols}
+    reasons: dict[str, list[str]] = {ticker: [] for ticker in pending}
+    request = Request(wanted.symbols, wanted.start, wanted.end)
+    for name, provider in chain.items():
+        request = replace(request, symbols=tuple(pending.values()))
+        fetched = _asked(provider, request, wanted.timeframe, stores)
+        stored = store_fetched(
+            stores,
+            fetched,
+            make_symbol=pending.__getitem__,
+            timeframe=wanted.timeframe,
+            delay_seconds=provider.delay_seconds,
+            source=name,
+        )
+        tally.add(stored.written, stored.symbols)
+        tally.refusals.extend(fetched.refusals)
+        pending = {ticker: s for ticker, s in pending.items() if ticker in stored.failures}
+        for ticker in pending:
+            reasons[ticker].append(f"{name}: {stored.failures[ticker]}")
+    tally.failures.update((ticker, "; ".join(reasons[ticker])) for ticker in pending)
+
+
+def _asked(provider: BarSource, request: Request, timeframe: Timeframe, stores: Stores) -> Fetched:
+    try:
+        fetched = provider.fetch_bars(request, timeframe, stores.clock)
+    except (RetryableError, BadCredentials, NotFound) as error:
+        failures = dict.fromkeys(request.tickers or (), str(error))
+        return Fetched(UNSTAMPED.empty(), failures=failures)
+    # What was invented hides no bar that was traded.
+    return replace(fetched, covered={}) if _invents(provider) else fetched
+
+
+def _invents(provider: BarSource) -> bool:
+    return getattr(provider, "is_simulated", False)

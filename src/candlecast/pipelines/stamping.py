@@ -1,0 +1,200 @@
+"""Fetched bars into the store: stamped with when they could be known, on one basis of prices.
+
+1. Each bar's end comes from its symbol's calendar; a daily bar on no session refuses its symbol.
+2. Adjusted closes are brought to the basis of the stored ones.
+3. A bar was known when it ended, plus the provider's delay, unless it comes late: within the
+   span stored or covered already, or at or before an instant of which a stored result was made.
+   What comes late is known from now on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final
+
+import polars as pl
+
+from candlecast.domain.frames import BARS, INSTANT, UNSTAMPED
+from candlecast.domain.market import Symbol, Timeframe, trading_calendar
+from candlecast.domain.sources import Fetched, is_simulated
+from candlecast.pipelines.universe import instants
+from candlecast.store.bars import BarsWritten, Coverage, read_bars, read_ends, write_bars
+from candlecast.store.coverage import SPANS, read_coverage, read_pin
+from candlecast.store.quarantine import write_quarantine
+from candlecast.store.stores import Stores
+from candlecast.store.symbols import read_symbols, write_symbols
+
+BASIS_BARS: Final = 21
+SAME_PRICE: Final = 1e-4
+"""Adjusted closes that agree to this after rebasing are the same number, rounded twice."""
+
+
+@dataclass(frozen=True)
+class Stored:
+    """What became of fetched bars: `failures` name the symbols refused as a whole."""
+
+    written: BarsWritten
+    symbols: tuple[str, ...]
+    failures: dict[str, str]
+
+
+def store_fetched(
+    stores: Stores,
+    fetched: Fetched,
+    *,
+    make_symbol: Callable[[str], Symbol],
+    timeframe: Timeframe,
+    delay_seconds: float,
+    source: str,
+) -> Stored:
+    """Store the bars of one answer of `source`; symbols new to the store are made."""
+    known = {symbol.ticker: symbol for symbol in read_symbols(stores.database)}
+    bars = UNSTAMPED.check(fetched.bars)
+    failures = dict(fetched.failures)
+    answered = {t: span for t, span in fetched.covered.items() if t not in failures}
+    traded = {
+        ticker: known[ticker] if ticker in known else make_symbol(ticker)
+        for ticker in sorted({*bars["symbol"].unique(), *answered})
+    }
+    dated = _dated(bars, traded, timeframe, failures)
+    if known:
+        dated = _joined_to_stored(stores, dated, timeframe, failures, [*known])
+    dated = dated.filter(~pl.col("symbol").is_in(list(failures)))
+    delay = timedelta(seconds=delay_seconds)
+    stamped = _stamped(stores, dated, timeframe, delay, [*known])
+    kept = {*stamped["symbol"].unique(), *answered} - {*failures}
+    write_symbols(stores.database, [traded[t] for t in kept if t not in known])
+    _set_aside(stores, timeframe, fetched.quarantined, {*known} | kept)
+    coverage = _coverage(answered, kept, source, stores.clock.now())
+    written = write_bars(stores.database, timeframe, BARS.conform(stamped), coverage)
+    return Stored(written, tuple(stamped["symbol"].unique().sort()), failures)
+
+
+def _set_aside(
+    stores: Stores, timeframe: Timeframe, rows: pl.DataFrame | None, symbols: set[str]
+) -> None:
+    if rows is not None:
+        own = rows.filter(pl.col("symbol").is_in(list(symbols)))
+        write_quarantine(stores.database, timeframe, own, stores.clock.now())
+
+
+def _coverage(
+    answered: dict[str, tuple[datetime, datetime]], kept: set[str], source: str, now: datetime
+) -> Coverage | None:
+    spans = [(ticker, *span, source) for ticker, span in answered.items() if ticker in kept]
+    schema = {**SPANS, "source": pl.String}
+    return Coverage(pl.DataFrame(spans, schema=schema, orient="row"), now) if spans else None
+
+
+def _dated(
+    bars: pl.DataFrame,
+    traded: dict[str, Symbol],
+    timeframe: Timeframe,
+    failures: dict[str, str],
+) -> pl.DataFrame:
+    # Every bar's end by its symbol's calendar; symbols with a day off the calendar fail.
+    parts = []
+    for name in sorted({symbol.calendar for symbol in traded.values()}):
+        own = [t for t, symbol in traded.items() if symbol.calendar == name]
+        part = bars.filter(pl.col("symbol").is_in(own)) if len(own) < len(traded) else bars
+        ends = trading_calendar(name).close_at(instants(part["ts"]), timeframe)
+        parts.append(part.with_columns(close_at=pl.Series(ends).dt.replace_time_zone("UTC")))
+    if not parts:
+        return bars.with_columns(close_at="ts")
+    dated = parts[0] if len(parts) == 1 else pl.concat(parts).sort("symbol", "ts")
+    outside = dated.filter(pl.col("close_at").is_null()).group_by("symbol").agg(pl.col("ts").min())
+    for ticker, day in outside.sort("symbol").iter_rows():
+        failures[ticker] = (
+            f"{day:%Y-%m-%d} is no session of {traded[ticker].calendar}; name the right one "
+            "with --calendar (24/7 for markets that never close)"
+        )
+    return dated.filter(~pl.col("symbol").is_in(list(failures)))
+
+
+def _joined_to_stored(
+    stores: Stores,
+    dated: pl.DataFrame,
+    timeframe: Timeframe,
+    failures: dict[str, str],
+    known: list[str],
+) -> pl.DataFrame:
+    # On the basis of the stored adjusted closes, and no simulated bar over a real one.
+    tickers = [ticker for ticker in dated["symbol"].unique() if ticker in known]
+    needs_old = dated["adj_close"].null_count() < len(dated)
+    needs_old |= bool(dated.select(is_simulated(pl.col("source")).any()).item())
+    if not tickers or not needs_old:
+        return dated
+    stored = read_bars(stores.database, timeframe, symbols=tickers)
+    real = stored.filter(~is_simulated(pl.col("source"))).select("symbol", "ts")
+    simulated = dated.filter(is_simulated(pl.col("source")))
+    covered = simulated.join(real, on=["symbol", "ts"], how="semi").select("symbol", "ts", "source")
+    if len(covered):
+        dated = dated.join(covered, on=["symbol", "ts", "source"], how="anti")
+    closes = stored.select("symbol", "ts", stored_adj_close="adj_close")
+    for ticker in _without_overlap(dated, closes):
+        failures[ticker] = (
+            "its adjusted closes share no bar with the stored ones, so the two bases cannot be "
+            "joined; bring at least one stored bar along"
+        )
+    return _rebased(dated, closes)
+
+
+def _without_overlap(dated: pl.DataFrame, stored: pl.DataFrame) -> list[str]:
+    # Symbols with adjusted closes on both sides but none of the same bar.
+    has_both = dated.drop_nulls("adj_close").join(
+        stored.drop_nulls("stored_adj_close"), on="symbol", how="semi"
+    )
+    pairs = has_both.join(stored.drop_nulls("stored_adj_close"), on=["symbol", "ts"], how="semi")
+    return sorted({*has_both["symbol"]} - {*pairs["symbol"]})
+
+
+def _rebased(dated: pl.DataFrame, stored: pl.DataFrame) -> pl.DataFrame:
+    # A source restates all adjusted closes after each dividend. Only their ratios mean anything,
+    # so new ones are brought to the stored basis: otherwise the seam would look like a return.
+    if stored.is_empty():
+        return dated
+    beside = dated.join(stored, on=["symbol", "ts"], how="left", maintain_order="left")
+    # The median of the newest shared bars, so that one corrected bar does not move the basis.
+    ratio = pl.col("stored_adj_close") / pl.col("adj_close")
+    basis = ratio.drop_nulls().tail(BASIS_BARS).median().over("symbol").fill_null(1.0)
+    moved = beside.with_columns(adj_close=pl.col("adj_close") * basis)
+    is_same = (pl.col("adj_close") / pl.col("stored_adj_close") - 1).abs() < SAME_PRICE
+    return moved.with_columns(
+        adj_close=pl.when(is_same).then("stored_adj_close").otherwise("adj_close")
+    ).drop("stored_adj_close")
+
+
+def _stamped(
+    stores: Stores,
+    dated: pl.DataFrame,
+    timeframe: Timeframe,
+    delay: timedelta,
+    known: list[str],
+) -> pl.DataFrame:
+    natural = pl.col("close_at") + delay
+    tickers = [ticker for ticker in dated["symbol"].unique() if ticker in known]
+    if not tickers:  # all are new: nothing can be late
+        return dated.with_columns(known_at=natural).drop("close_at")
+    ends = read_ends(stores.database, timeframe, tickers)
+    spans = read_coverage(stores.database, timeframe, tickers).rename({"end_at": "covered_until"})
+    pinned = read_pin(stores.database, timeframe)
+    beside = dated.join(ends, on="symbol", how="left", maintain_order="left")
+    placed = beside.join_asof(
+        spans.set_sorted("start_at"),
+        left_on="ts",
+        right_on="start_at",
+        by="symbol",
+        check_sortedness=False,
+    )
+    is_later = pl.col("ts") > pl.col("last")
+    was_read = natural <= pinned if pinned is not None else pl.lit(value=False)
+    is_covered = pl.col("ts") < pl.col("covered_until")
+    is_within = pl.col("ts").is_between("first", "last")
+    is_late = is_within | (is_later & (was_read | is_covered.fill_null(value=False)))
+    return placed.with_columns(
+        known_at=pl.when(is_late.fill_null(value=False))
+        .then(pl.max_horizontal(pl.lit(stores.clock.now()).cast(INSTANT), natural))
+        .otherwise(natural)
+    ).select(*dated.drop("close_at").columns, "known_at")

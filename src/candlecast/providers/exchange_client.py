@@ -1,0 +1,233 @@
+"""ccxt's client of one crypto exchange: bounded waits, our errors, pages without a hole."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Any, Final, TypeVar
+from urllib.parse import urlsplit
+
+from candlecast.errors import (
+    BadCredentials,
+    CandlecastError,
+    InvalidSpec,
+    NotFound,
+    ProviderUnavailable,
+    RateLimited,
+)
+from candlecast.providers.http import UNTOLD_WAIT_SECONDS, Politeness, wait_named
+from candlecast.providers.patience import tried
+
+T = TypeVar("T")
+UNTOLD_PAGE_BARS: Final = 500
+"""How many bars are asked for where ccxt does not know how many a venue gives."""
+WITH_TRADES: Final = ("binance", "binanceus")
+"""Venues whose candles also hold the money and the number of trades, which ccxt leaves out."""
+N_COLUMNS: Final = 6
+FORBIDDEN_PLACE: Final = " 451 "
+SHOWN: Final = 200
+"""How many characters of ccxt's own words an error quotes."""
+NONSENSE: Final = (AttributeError, LookupError, TypeError, ValueError)
+
+
+@dataclass(frozen=True)
+class Pages:
+    """Candles by when they begin, in milliseconds; complete from `since` on.
+
+    A candle is its time, open, high, low, close and volume, and where the venue tells them the
+    money and the number of trades.
+    """
+
+    candles: dict[int, list[Any]]
+    since: int
+
+
+class ExchangeClient:
+    """Asks one venue through ccxt, without a key.
+
+    Parameters
+    ----------
+    venue : its name in ccxt
+    base_url : where to ask instead of the venue's own hosts; paths stay as they are
+    politeness : limits of tries and time; the pace is ccxt's own for the venue
+
+    Raises
+    ------
+    NotFound : ccxt knows no such venue; the venue knows no such market.
+    RateLimited, ProviderUnavailable : all tries failed.
+    BadCredentials : the venue asks for a key.
+    InvalidSpec : ccxt is not installed, or the venue has no candles.
+    """
+
+    def __init__(self, venue: str, base_url: str | None, politeness: Politeness) -> None:
+        self.venue = venue
+        self._base_url = base_url.rstrip("/") if base_url else None
+        self._politeness = politeness
+        self._exchange: Any = None
+
+    @property
+    def timeframes(self) -> frozenset[str]:
+        """The names of the timeframes that the venue has."""
+        return frozenset(self._opened().timeframes or {})
+
+    @property
+    def answered_at(self) -> datetime | None:
+        """The venue's clock, in whole seconds, when it last answered; None where it is not told."""
+        headers = self._opened().last_response_headers or {}
+        try:
+            return parsedate_to_datetime(headers.get("Date", "")).astimezone(UTC)
+        except ValueError:
+            return None
+
+    def market(self, name: str) -> Mapping[str, Any]:
+        """What the venue says of the market `name`; NotFound names the close ones."""
+        markets = self._asked("markets", lambda exchange: exchange.load_markets())
+        if name not in markets:
+            raise NotFound.among(f"market of {self.venue}", name, markets)
+        found: Mapping[str, Any] = markets[name]
+        return found
+
+    def ticker(self, name: str) -> dict[str, Any]:
+        """Ccxt's ticker of a market."""
+        told: dict[str, Any] = self._asked(name, lambda exchange: exchange.fetch_ticker(name))
+        return told
+
+    def candles(self, name: str, timeframe: str, since: int, end: int) -> Pages:
+        """All candles that begin in since <= ms < end, and one page beyond at most.
+
+        Each page begins where the last candle of the one before ends, or, after an empty one, as
+        far on as a page can reach: so no candle is missed, and time always passes.
+        """
+        exchange = self._opened()
+        step = int(exchange.parse_timeframe(timeframe)) * 1000
+        n_bars = self._page_bars(exchange)
+        candles: dict[int, list[Any]] = {}
+        complete_since = at = since
+        while at < end:
+            page = self._page(name, timeframe, at, n_bars)
+            candles |= {row[0]: row for row in page}
+            if page and _is_cut(page, at, step, n_bars, end):
+                complete_since = page[0][0]
+            at = page[-1][0] + step if page else at + n_bars * step
+        return Pages(candles, complete_since)
+
+    def first_candle(self, name: str, since: int, end: int) -> int | None:
+        """When the first day with a candle begins, in milliseconds; None where there is none."""
+        exchange = self._opened()
+        if "1d" not in self.timeframes:
+            return since
+        n_bars, at = self._page_bars(exchange), since
+        while at < end:
+            page = self._page(name, "1d", at, n_bars)
+            if page:
+                return int(page[0][0])
+            at += n_bars * 86_400_000
+        return None
+
+    def _page(self, name: str, timeframe: str, since: int, n_bars: int) -> list[list[Any]]:
+        def ask(exchange: Any) -> list[list[Any]]:
+            rows = exchange.fetch_ohlcv(name, timeframe, since, n_bars)
+            if not all(isinstance(row[0], int) and len(row) >= N_COLUMNS for row in rows):
+                raise ValueError("no candles")
+            return [row for row in rows if row[0] >= since]
+
+        return self._asked(name, ask)
+
+    def _page_bars(self, exchange: Any) -> int:
+        spot = (exchange.features or {}).get("spot") or {}
+        return int((spot.get("fetchOHLCV") or {}).get("limit") or UNTOLD_PAGE_BARS)
+
+    def _asked(self, subject: str, ask: Callable[[Any], T]) -> T:
+        exchange, what = self._opened(), f"{self.venue} {subject}"
+        from ccxt.base.errors import BaseError
+
+        def once() -> T:
+            try:
+                return ask(exchange)
+            except BaseError as error:
+                raise _translated(error, what, exchange.last_response_headers or {}) from error
+            except NONSENSE as error:
+                raise ProviderUnavailable(
+                    f"{what}: answered nonsense ({type(error).__name__}); try again later"
+                ) from error
+
+        return tried(once, self._politeness)
+
+    def _opened(self) -> Any:
+        if self._exchange is None:
+            self._exchange = self._open()
+        return self._exchange
+
+    def _open(self) -> Any:
+        try:
+            import ccxt
+        except ImportError as error:
+            raise InvalidSpec(
+                "crypto exchanges are asked through ccxt; pip install 'candlecast[exchange]'"
+            ) from error
+        if self.venue not in ccxt.exchanges:
+            raise NotFound.among("crypto exchange", self.venue, ccxt.exchanges)
+        exchange = getattr(ccxt, self.venue)(
+            {"enableRateLimit": True, "timeout": int(self._politeness.timeout_seconds * 1000)}
+        )
+        if not exchange.has["fetchOHLCV"]:
+            raise InvalidSpec(f"{self.venue} tells no candles; use another exchange")
+        # What we do not need is not asked for: currencies and, where that can be said, futures.
+        exchange.has["fetchCurrencies"] = False
+        asked = exchange.options.get("fetchMarkets")
+        if isinstance(asked, dict) and "spot" in (asked.get("types") or ()):
+            exchange.options["fetchMarkets"] = {**asked, "types": ["spot"]}
+        if self._base_url is not None:
+            exchange.urls["api"] = _moved(exchange.urls["api"], self._base_url)
+        if self.venue in WITH_TRADES:
+            exchange.parse_ohlcv = _with_trades(exchange.parse_ohlcv)
+        return exchange
+
+
+def _is_cut(page: list[list[Any]], since: int, step: int, n_bars: int, end: int) -> bool:
+    # Some venues tell only the newest candles, whatever is asked for: then the page begins late,
+    # beyond what one page holds, or is full and reaches to the end.
+    first, last = page[0][0], page[-1][0]
+    if first >= since + n_bars * step:
+        return True
+    return first > since and len(page) >= n_bars and last >= end - 2 * step
+
+
+def _with_trades(parse: Callable[..., list[Any]]) -> Callable[..., list[Any]]:
+    def parsed(candle: list[Any], market: Any = None) -> list[Any]:
+        return [*parse(candle, market), float(candle[7]), int(candle[8])]
+
+    return parsed
+
+
+def _moved(urls: Any, base_url: str) -> Any:
+    if isinstance(urls, dict):
+        return {name: _moved(url, base_url) for name, url in urls.items()}
+    return base_url + urlsplit(str(urls)).path
+
+
+def _translated(error: Exception, what: str, headers: Mapping[str, str]) -> CandlecastError:
+    import ccxt
+
+    said = " ".join(str(error).split())[:SHOWN]
+    if isinstance(error, ccxt.RateLimitExceeded | ccxt.DDoSProtection):
+        told = wait_named(headers.get("Retry-After"), headers.get("Date"))
+        wait = UNTOLD_WAIT_SECONDS if told is None else told
+        return RateLimited(f"{what}: asked too often; wait {wait:.0f} s, or ask less often", wait)
+    if isinstance(error, ccxt.BadSymbol):
+        return NotFound(f"{what}: not traded there ({said}); check the ticker, or use another")
+    if isinstance(error, ccxt.AuthenticationError):
+        return BadCredentials(f"{what}: asks for a key ({said}); use another exchange")
+    if isinstance(error, ccxt.ExchangeNotAvailable) and FORBIDDEN_PLACE in str(error):
+        return _Forbidden(f"{what}: not offered to this country; use another, such as coinbase")
+    if isinstance(error, ccxt.BadRequest | ccxt.NotSupported):
+        return InvalidSpec(f"{what}: the question was refused ({said}); check symbols and span")
+    kind = type(error).__name__
+    return ProviderUnavailable(f"{what}: no whole answer ({kind}); try again later")
+
+
+class _Forbidden(ProviderUnavailable):
+    # Trying again gives the same answer.
+    is_retryable = False
