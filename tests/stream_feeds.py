@@ -1,4 +1,4 @@
-"""A vendor that plays a script: ticks at their times, silences, resets, refusals, and an archive."""
+"""A vendor that plays a script: ticks, silences, resets, refusals, and an archive."""
 
 from __future__ import annotations
 
@@ -178,7 +178,9 @@ def quick_backoff():
     return Backoff(np.random.default_rng(0), first=moment, cap=moment)
 
 
-def played(vendor, home, tickers, *, calendar="XNYS", feed=None, on_closed=None, stop=None, **options):
+def played(
+    vendor, home, tickers, *, calendar="XNYS", feed=None, on_closed=None, stop=None, **options
+):
     """Run a stream over the vendor's whole script; what came of it, and all stored versions."""
     told = []
     symbols = [Symbol(ticker, calendar=calendar) for ticker in tickers]

@@ -6,6 +6,7 @@ import { showView, useView } from "./data/location";
 import { useChart, useSymbols } from "./data/queries";
 import { Banners } from "./panels/Banners";
 import { ChartPanel } from "./panels/ChartPanel";
+import { DataQuality } from "./panels/DataQuality";
 import { Footer } from "./panels/Footer";
 import { ForecastCard } from "./panels/ForecastCard";
 import { Header } from "./panels/Header";
@@ -92,6 +93,7 @@ function SymbolView({ symbol, horizon, extent }: SymbolViewProps) {
         <ForecastCard symbol={symbol} forecast={forecast} currency={currency} />
       </div>
       {forecast && <TrackRecord symbol={symbol} horizon={forecast.horizon} />}
+      <DataQuality symbol={symbol} />
     </>
   );
 }

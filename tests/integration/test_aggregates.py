@@ -191,8 +191,11 @@ def test_features_are_averaged_and_new_ones_appear(database: Database) -> None:
         for minutes in (1, 60, 1440):
             write_features(database, Timeframe(minutes), random_features(rng, minutes, names), "s")
         write_sentiment(database, rng)
-        with database.transaction(lock="features") as connection:
-            timescale.recreate_feature_aggregates(connection)
+        with (
+            database.transaction(lock="features") as connection,
+            timescale.renewing_feature_aggregates(connection),
+        ):
+            pass
         assert_all_as_expected(database)
     hourly = shown(database, BY_NAME["ml_features_ohlcv_hourly"])
     assert {"momentum", "order", "trend"} < set(hourly.columns)

@@ -84,9 +84,8 @@ def expected(stores, timeframe, as_of, finer=M1):
 def test_all_coarser_bars_of_a_half_day_are_stored_and_named_after_what_they_are_made_of(stores):
     put(stores, bars(range(210)))
     written = derive_bars(stores, M1)
-    assert {target.name: result.inserted for target, result in written.items()} == {
-        name: count for name, count in zip(NAMES, (42, 21, 14, 7, 4, 1, 1), strict=True)
-    }
+    counts = dict(zip(NAMES, (42, 21, 14, 7, 4, 1, 1), strict=True))
+    assert {target.name: result.inserted for target, result in written.items()} == counts
     for target in written:
         made = stored(stores, target)
         assert made.select(VALUES).equals(expected(stores, target, CLOSE).select(VALUES))

@@ -142,7 +142,7 @@ def test_actions_count_by_their_ex_date_though_they_are_filed_by_their_payment(s
     server.actions = {
         "cash_dividends": [
             dividend("AAPL", "2024-04-30", 0.1, paid="2024-06-14"),
-            dividend("AAPL", "2024-05-01", 0.2, paid="2024-06-15"),
+            dividend("AAPL", "2024-05-01", 0.2, paid="2024-04-30"),  # special, with due bills
             dividend("AAPL", "2024-05-31", 0.3, paid="2024-07-15"),
             dividend("AAPL", "2024-06-01", 0.4, paid="2024-07-16"),
         ]

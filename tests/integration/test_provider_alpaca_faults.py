@@ -1,11 +1,14 @@
 """What goes wrong at Alpaca, through alpaca-py: lost pages, throttling, clocks, lost symbols."""
 
 import logging
+import sys
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 
 import polars as pl
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from candlecast.domain.market import FixedClock, Symbol, Timeframe
 from candlecast.domain.sources import Request
@@ -81,6 +84,29 @@ def test_a_page_that_fails_is_asked_for_again_and_nothing_is_lost_or_doubled(
     assert len(server.asked) == 5 + n_failures
 
 
+@settings(max_examples=20)
+@given(
+    page_size=st.integers(1, 20),
+    n_bars=st.lists(st.integers(0, 9), min_size=3, max_size=3),
+    faults=st.lists(
+        st.tuples(st.sampled_from(["reset", "garbage", "status"]), st.integers(0, 20)), max_size=4
+    ),
+)
+def test_whatever_passes_on_the_way_all_bars_come_once(page_size, n_bars, faults):
+    with AlpacaServer(page_size=page_size) as server:
+        for name, n in zip(NAMES, n_bars, strict=True):
+            server.add_bars(name, "1Min", bars_from(OPEN, n))
+            server.latest["trades"].setdefault(name, {"t": "2024-01-03T14:00:00Z", "p": 1, "s": 1})
+        # Of one page fewer faults than tries, so that each passes.
+        server.faults += [Fault(kind, page=page) for kind, page in faults]
+        provider = AlpacaProvider(**server.access)
+        provider.politeness = Politeness(first_wait_seconds=1e-4, max_tries=6)
+        fetched = provider.fetch_bars(REQUEST, M1, AFTER)
+    for name, n in zip(NAMES, n_bars, strict=True):
+        assert starts(fetched, name) == [OPEN + i * MINUTE for i in range(n)]
+        assert fetched.covered[name] == (OPEN, CLOSE)
+
+
 @pytest.mark.parametrize("kind", ["reset", "garbage", "status"])
 def test_a_page_that_never_comes_is_an_error_after_a_bounded_number_of_tries(
     server, provider, kind
@@ -152,6 +178,15 @@ def test_missing_keys_are_named_before_anything_is_asked(server):
                 ask(provider)
             assert SECRET_KEY not in str(refused.value)
     assert server.asked == []
+
+
+def test_a_missing_library_is_named_with_its_remedy(server, provider, monkeypatch):
+    for module in ("alpaca.data.requests", "alpaca.data.live"):
+        monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(InvalidSpec, match=r"pip install 'candlecast\[alpaca\]'"):
+        provider.fetch_bars(REQUEST, M1, AFTER)
+    with pytest.raises(InvalidSpec, match=r"pip install 'candlecast\[alpaca\]'"):
+        provider.open_feed(AFTER).connect(SYMBOLS, print)
 
 
 def test_wrong_keys_are_told_and_appear_nowhere(server, caplog):

@@ -305,7 +305,7 @@ def test_keys_appear_nowhere_not_even_in_the_log(server, inbox, caplog):
     shown = f"{feed!r} {provider!r} {failure!r} {[record.getMessage() for record in client]}"
     for key in (KEY_ID, SECRET_KEY):
         assert key not in shown
-        assert key.encode().hex(" ")[:30] not in shown
+        assert key.encode()[-6:].hex(" ") not in shown  # frames are logged with their ends only
 
 
 def test_channels_and_names_are_checked(server, open_feed, inbox):

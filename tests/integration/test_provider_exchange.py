@@ -112,7 +112,7 @@ def test_binance_tells_how_many_trades_and_at_what_average_price(server):
 
 
 @given(quiet=st.lists(st.tuples(st.integers(0, 2300), st.integers(1, 900)), max_size=3))
-@settings(max_examples=6)
+@settings(max_examples=4)
 @pytest.mark.parametrize("name", ["binance", "coinbase"])
 def test_pages_leave_no_hole_and_quiet_spans_end(name, quiet):
     silent = {i for start, length in quiet for i in range(start, start + length)} - {2400}
@@ -168,17 +168,19 @@ def test_a_bar_is_closed_only_when_the_venues_clock_says_so_too(server, provider
     assert rows_of(fetched.bars) == [row[:6] for row in minutes[: len(fetched.bars)]]
 
 
-@given(data=st.data())
-@settings(max_examples=8)
-def test_order_and_repetition_of_candles_do_not_matter(data):
+@given(seed=st.integers(0, 1000))
+@settings(max_examples=3)
+def test_order_and_repetition_of_candles_do_not_matter(seed):
     with ExchangeServer(NOW) as server:
         server.markets["BTC-USD"] = Market(minutes_of(at("2024-12-02T12:00"), 240))
         provider = CoinbaseProvider(base_url=server.url, politeness=HURRIED)
         plain = ask(provider, start="2024-12-02T12:00").bars
-        server.page_edit = lambda rows, asked: [
-            rows[i]
-            for i in data.draw(st.permutations([*range(len(rows)), *range(0, len(rows), 50)]))
-        ]
+
+        def shuffled(rows, asked):
+            places = np.random.default_rng(seed).permutation(len(rows) + len(rows) // 4)
+            return [rows[i % len(rows)] for i in places]
+
+        server.page_edit = shuffled
         assert ask(provider, start="2024-12-02T12:00").bars.equals(plain)
 
 

@@ -1,13 +1,13 @@
 """A live stream against a vendor that plays a script: what is stored is what was traded."""
 
 import threading
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 import polars as pl
 import pytest
 
-from candlecast.errors import BadCredentials, InvalidSpec, ProviderUnavailable, RateLimited
 from candlecast.domain.sources import Quote, Trade
+from candlecast.errors import BadCredentials, InvalidSpec, ProviderUnavailable, RateLimited
 from candlecast.pipelines import healing
 from candlecast.store.bars import read_bars
 from candlecast.store.coverage import read_coverage
@@ -111,7 +111,7 @@ def test_an_archive_that_is_throttled_at_first_is_asked_again(tmp_path, monkeypa
         archive_errors=[RateLimited("slow down", 0.01)],
         start=START + 2 * SECOND,
     )
-    run, stored, told = played(vendor, tmp_path, ["A"])
+    _, stored, told = played(vendor, tmp_path, ["A"])
     assert vendor.n_questions > 1
     assert any("stays open" in line for line in told)
     assert values(stored) == values(bars)
@@ -167,7 +167,7 @@ def test_a_vendor_whose_clock_is_ahead_or_behind_gives_the_same_bars_without_rev
 ):
     trades = [
         Trade("A", START + number * 7 * SECOND, 10 + number % 11, 1.0, str(number))
-        for number in range(0, 250)
+        for number in range(250)
     ]
     script = [Tell(max(trade.at - skew, START + SECOND), trade) for trade in trades]
     run, stored, _ = played(make_vendor(script, []), tmp_path, ["A"])
@@ -198,7 +198,7 @@ def test_a_symbol_that_vanishes_does_not_stop_the_others_and_is_named(tmp_path):
     bars = seeded_bars(["A", "GONE"], START, 30)
     script = [s for s in told_live(bars) if s.tick.symbol == "A" or s.at < START + 5 * MINUTE]
     vendor = make_vendor(script, bars, unknown=frozenset({"GONE"}))
-    run, stored, told = played(vendor, tmp_path, ["A", "GONE"])
+    run, stored, _ = played(vendor, tmp_path, ["A", "GONE"])
     assert values(stored.filter(symbol="A")) == values([b for b in bars if b.symbol == "A"])
     assert len(stored.filter(symbol="GONE")) == 4
     assert set(run.failures) == {"GONE"}

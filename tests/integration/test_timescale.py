@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import multiprocessing
+import threading
 from collections.abc import Callable, Iterator
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +18,7 @@ from alembic.runtime.migration import MigrationContext
 
 from candlecast.domain.frames import BARS, FEATURES
 from candlecast.domain.market import Timeframe
+from candlecast.errors import DatabaseBusy
 from candlecast.store import timescale, views
 from candlecast.store.aggregates import AGGREGATES
 from candlecast.store.bars import BarsWritten, read_bars, write_bars
@@ -85,6 +88,12 @@ def change(database: Database, function: Callable[[sa.Connection], object]) -> o
         return function(connection)
 
 
+def renewed(connection: sa.Connection) -> None:
+    """Make the aggregates of features anew, as is done around new columns."""
+    with timescale.renewing_feature_aggregates(connection):
+        pass
+
+
 def filled(database: Database) -> Database:
     """Bars with a revision, features of two timeframes, labels, forecasts."""
     with_symbols(database)
@@ -94,7 +103,7 @@ def filled(database: Database) -> Database:
     values = keys.with_columns(as_of=pl.col("ts"), trend=pl.arange(60).cast(pl.Float64))
     for timeframe in (DAILY, Timeframe(60)):
         write_features(database, timeframe, FEATURES.conform(values), "set")
-    change(database, timescale.recreate_feature_aggregates)
+    change(database, renewed)
     labels = keys.select(
         "symbol",
         pl.col("ts").cast(BARS.columns["ts"]),
@@ -316,7 +325,7 @@ def test_a_feature_that_is_new_joins_the_aggregates(database: Database) -> None:
     keys = pl.DataFrame({"symbol": ["AAPL"], "ts": [day(70)], "as_of": [day(71)]})
     features = FEATURES.conform(keys.with_columns(trend=pl.lit(1.0), momentum=pl.lit(2.0)))
     write_features(database, DAILY, features, "set")
-    change(database, timescale.recreate_feature_aggregates)
+    change(database, renewed)
     refresh(database)
     names = {"trend", "momentum"}
     assert names < set(read_features(database, DAILY).columns)
@@ -324,6 +333,63 @@ def test_a_feature_that_is_new_joins_the_aggregates(database: Database) -> None:
     assert ask(database, newest) == [(1.0, 2.0)]
     assert ask(database, query)[0][2] == before[0][2] + 1
     assert change(database, timescale.is_enabled) is True
+
+
+def test_columns_are_added_while_aggregates_are_refreshed(
+    database: Database, database_url: str
+) -> None:
+    filled(database)
+    is_done, errors = threading.Event(), []
+
+    def keep_refreshing() -> None:
+        with opened(database_url) as other:
+            while not is_done.is_set():
+                try:
+                    refresh(other)
+                except (sa.exc.DatabaseError, DatabaseBusy) as error:
+                    errors.append(error)  # its job was removed, or gave way
+
+    refreshing = threading.Thread(target=keep_refreshing)
+    refreshing.start()
+    try:
+        for number in range(4):
+            change(database, partial(add_column, name=f"feature_{number}"))
+    finally:
+        is_done.set()
+        refreshing.join()
+    refresh(database)
+    columns = "SELECT feature_0, feature_3 FROM ml_features_ohlcv_daily WHERE trend = 7"
+    assert ask(database, columns) == [(1.0, 1.0)] * 2
+    assert all("deadlock" in str(e) or "not " in str(e) for e in errors), errors
+
+
+def add_column(connection: sa.Connection, name: str) -> None:
+    with timescale.renewing_feature_aggregates(connection):
+        connection.exec_driver_sql(
+            f"ALTER TABLE ml_features_ohlcv ADD COLUMN {name} DOUBLE PRECISION"
+        )
+    connection.exec_driver_sql(f"UPDATE ml_features_ohlcv SET {name} = 1")
+
+
+def test_what_an_operator_changed_stays(database: Database) -> None:
+    filled(database)
+    refresh(database)
+    before = ask(database, "SELECT count(*) FROM bars_daily")
+    of_prune = "FROM timescaledb_information.jobs WHERE proc_name = 'candlecast_prune_features'"
+    execute(
+        database,
+        "SELECT alter_job(job_id, scheduled => false, "
+        f"config => jsonb_build_object('keep', '9 days')) {of_prune}",
+        "SELECT remove_continuous_aggregate_policy('bars_hourly')",
+    )
+    database.upgrade()
+    assert change(database, timescale.enable) is True
+    assert ask(database, f"SELECT scheduled, config ->> 'keep' {of_prune}") == [(False, "9 days")]
+    execute(database, f"SELECT delete_job(job_id) {of_prune}")
+    assert change(database, timescale.is_enabled) is False
+    assert change(database, timescale.enable) is True
+    assert ask(database, f"SELECT config ->> 'keep' {of_prune}") == ["90 days"]
+    assert ask(database, "SELECT count(*) FROM bars_daily") == before
 
 
 def test_the_servers_own_workers_refresh_the_aggregates(database_url: str) -> None:

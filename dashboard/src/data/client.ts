@@ -8,6 +8,9 @@ export type HorizonForecast = Schemas["HorizonForecast"];
 export type Label = HorizonForecast["label"];
 export type Report = Schemas["Report"];
 export type Card = Schemas["Card"];
+export type Quality = Schemas["Quality"];
+export type QualityFinding = Schemas["QualityFinding"];
+export type SymbolQuality = Schemas["SymbolQuality"];
 export type SymbolExtent = Schemas["SymbolExtent"];
 export type Symbols = Schemas["Symbols"];
 
@@ -39,6 +42,10 @@ export function fetchReport(query: ReportQuery, signal: AbortSignal): Promise<Re
     by_symbol: [query.by_symbol ?? true],
   };
   return get<Report>("/api/v1/report", parameters, signal);
+}
+
+export function fetchQuality(symbol: string, signal: AbortSignal): Promise<Quality> {
+  return get<Quality>("/api/v1/quality", { symbol: [symbol] }, signal);
 }
 
 export function fetchDisclaimer(signal: AbortSignal): Promise<Schemas["Disclaimer"]> {

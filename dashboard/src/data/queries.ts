@@ -6,6 +6,7 @@ import {
   type Chart,
   fetchChart,
   fetchDisclaimer,
+  fetchQuality,
   fetchReport,
   fetchSymbols,
 } from "./client";
@@ -43,6 +44,14 @@ export function useReport(symbol: string | null, horizon: string | null) {
     queryKey: ["report", symbol, horizon],
     queryFn: ({ signal }) => fetchReport({ ...query, horizon }, signal),
     enabled: horizon !== null,
+  });
+}
+
+export function useQuality(symbol: string) {
+  return useQuery({
+    queryKey: ["quality", symbol],
+    queryFn: ({ signal }) => fetchQuality(symbol, signal),
+    staleTime: 10 * REFRESH_MS,
   });
 }
 

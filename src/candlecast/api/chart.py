@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 import polars as pl
 from fastapi import APIRouter, Query, Response
+from pydantic import Field
 
 from candlecast.api.dependencies import StoresDep, SymbolPath, TimeframeDep, known_symbol
 from candlecast.api.predict import HorizonForecast, LabelName, Probability, current_forecasts
@@ -15,6 +16,7 @@ from candlecast.api.responses import ApiModel, as_json, iso
 from candlecast.domain.frames import ACTIONS
 from candlecast.domain.market import FixedClock, trading_calendar
 from candlecast.domain.prices import factored_bars
+from candlecast.domain.sources import is_simulated
 from candlecast.pipelines.answer import DISCLAIMER
 from candlecast.store.facts import read_facts
 
@@ -30,6 +32,7 @@ class ChartBar(ApiModel):
     low: float
     close: float
     volume: float
+    is_simulated: bool = Field(description="Whether it was invented, not traded.")
 
 
 class Summary(ApiModel):
@@ -101,6 +104,7 @@ def rebased(factored: pl.DataFrame) -> pl.DataFrame:
         (pl.col("ts").dt.epoch("s")).alias("time"),
         *(pl.col(name) * ratio for name in ("open", "high", "low", "close")),
         pl.col("volume") / ratio,
+        is_simulated=is_simulated(pl.col("source")),
     )
 
 

@@ -100,6 +100,7 @@ class HorizonForecast(ApiModel):
     points: list[Point]
     bands: list[Band]
     shortfall: str | None = Field(description="What is missing where history is short.")
+    is_simulated: bool = Field(description="Whether it is made of bars that were never traded.")
 
 
 class SymbolForecast(HorizonForecast):
@@ -171,6 +172,7 @@ def _forecast(row: Mapping[str, Any], symbol: Symbol, now: datetime) -> dict[str
     until = fresh_until(row["as_of"], end_at, trading_calendar(symbol.calendar))
     return {
         "shortfall": None,
+        "is_simulated": False,
         **details,
         "symbol": row["symbol"],
         "horizon": row["horizon"],

@@ -15,7 +15,7 @@ from typing import Annotated, Any, Final
 import structlog
 import typer
 
-from candlecast.cli import data, ingesting, modelling, serving, streaming, symbols
+from candlecast.cli import data, ingesting, modelling, models, serving, streaming, symbols
 from candlecast.config import PREFIX, Settings
 from candlecast.errors import CandlecastError, InvalidSpec, NotFound
 
@@ -26,7 +26,7 @@ app: Final = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for commands in (ingesting, symbols, data, modelling, serving, streaming):
+for commands in (ingesting, streaming, symbols, data, modelling, models, serving):
     commands.register(app)
 
 

@@ -39,6 +39,7 @@ from candlecast.pipelines.backfill import Wanted, backfill
 from candlecast.pipelines.facts import KINDS, FactsRun, ingest_facts
 from candlecast.pipelines.ingest import IngestRun, find_short
 from candlecast.pipelines.ingest import ingest as run_ingest
+from candlecast.pipelines.resample import derive_bars
 from candlecast.store.stores import Stores
 from candlecast.store.symbols import read_symbols
 
@@ -113,7 +114,8 @@ def ingest(  # noqa: PLR0913 - one argument an option
             template,
             tickers(symbols),
         )
-        # DERIVE
+        if is_deriving:
+            derive_bars(stores, Timeframe.parse(timeframe), symbols=run.symbols)
     _tell(run, is_json)
     raise typer.Exit(1 if run.failures or run.refusals else 0)
 

@@ -1,4 +1,4 @@
-"""Commands about models: train, evaluate, forecast, settle, report, models."""
+"""Commands that train models and judge forecasts: train, evaluate, forecast, settle, report."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import Annotated, Any
 import orjson
 import typer
 
+from candlecast.cli.models import version_values
 from candlecast.cli.printing import (
     echo_forecasts,
     echo_json,
     echo_report,
-    echo_table,
     forecast_rows,
     progress,
     warn,
@@ -41,7 +41,6 @@ from candlecast.pipelines.forecast import forecast as run_forecast
 from candlecast.pipelines.report import ReportQuery, make_report
 from candlecast.pipelines.settle import settle as run_settle
 from candlecast.pipelines.train import train as run_train
-from candlecast.store.registry import ModelVersion
 
 ModelKind = Annotated[
     str, typer.Option("--model", help="lightgbm, linear, har, ewma or climatology.")
@@ -55,15 +54,19 @@ Threshold = Annotated[
     str | None, typer.Option("--threshold", help="scaled, or fixed:0.02 for ±2 %.")
 ]
 
+BarLength = Annotated[
+    str, typer.Option("--timeframe", help="1m 5m 10m 15m 30m 1h 4h 1d; the spec's by default.")
+]
+AllowSimulated = Annotated[
+    bool | None,
+    typer.Option("--allow-simulated/--real-only", help="Whether invented bars may be learnt from."),
+]
+
 
 def register(app: typer.Typer) -> None:
     """Enter these commands."""
     for command in (train, evaluate, forecast, settle, report):
         app.command()(command)
-    models = typer.Typer(no_args_is_help=True, help="Registered model versions.")
-    models.command("list")(list_models)
-    models.command("activate")(activate_model)
-    app.add_typer(models, name="models")
 
 
 def train(  # noqa: PLR0913 - one argument an option
@@ -76,6 +79,8 @@ def train(  # noqa: PLR0913 - one argument an option
     test_size: TestSize = None,
     embargo_days: EmbargoDays = None,
     seed: Seed = None,
+    timeframe: BarLength = "",
+    is_simulation_allowed: AllowSimulated = None,
     parameters: Assignments = None,
     as_of: AsOf = "",
     is_json: Json = False,
@@ -85,12 +90,13 @@ def train(  # noqa: PLR0913 - one argument an option
     Example: candlecast train --symbols AAPL,MSFT --n-splits 5 --set n_estimators=200
     """
     options = (symbols, model, horizons, threshold, n_splits, test_size, embargo_days, seed)
-    spec = _spec(spec_file, options, parameters)
+    spec = _spec(spec_file, (*options, timeframe, is_simulation_allowed), parameters)
     with opened() as stores, progress() as tell:
         run = run_train(stores, spec, as_of=instant(as_of, is_end=True), progress=tell)
     metrics = orjson.loads(run.version.metrics)
     if is_json:
-        echo_json(_version(run.version) | {"is_new": run.is_new, "shortfalls": run.shortfalls})
+        told = {"is_new": run.is_new, "shortfalls": run.shortfalls}
+        echo_json(version_values(run.version) | told)
         return
     echo_report(metrics)
     state = "trained" if run.is_new else "unchanged: this spec on these data was trained before"
@@ -116,6 +122,8 @@ def evaluate(  # noqa: PLR0913 - one argument an option
     test_size: TestSize = None,
     embargo_days: EmbargoDays = None,
     seed: Seed = None,
+    timeframe: BarLength = "",
+    is_simulation_allowed: AllowSimulated = None,
     parameters: Assignments = None,
     as_of: AsOf = "",
     is_json: Json = False,
@@ -125,7 +133,7 @@ def evaluate(  # noqa: PLR0913 - one argument an option
     Example: candlecast evaluate --model har --n-splits 8
     """
     options = (symbols, model, horizons, threshold, n_splits, test_size, embargo_days, seed)
-    spec = _spec(spec_file, options, parameters)
+    spec = _spec(spec_file, (*options, timeframe, is_simulation_allowed), parameters)
     with opened() as stores, progress() as tell:
         card = run_evaluate(stores, spec, as_of=instant(as_of, is_end=True), progress=tell)
     if is_json:
@@ -206,42 +214,11 @@ def report(  # noqa: PLR0913 - one argument an option
         echo_report(card)
 
 
-def activate_model(version: Annotated[str, typer.Argument(help="Its name.")]) -> None:
-    """Let a registered version serve.
-
-    Example: candlecast models activate lightgbm-20130301-83871cf6
-    """
-    with opened() as stores:
-        stores.registry.activate(version)
-    typer.echo(f"{version} serves now")
-
-
-def list_models(is_json: Json = False) -> None:
-    """List the registered versions, the newest first.
-
-    Example: candlecast models list --json
-    """
-    with opened() as stores:
-        versions = sorted(stores.registry.list(), key=lambda v: v.created_at, reverse=True)
-    if is_json:
-        echo_json([_version(version) for version in versions])
-        return
-    rows = [
-        [
-            ("* " if v.is_active else "  ") + v.version,
-            ", ".join(v.horizons),
-            f"{v.training_from:%Y-%m-%d} to {v.training_until:%Y-%m-%d}",
-            _skill(v),
-        ]
-        for v in versions
-    ]
-    echo_table("Models (* serves)", ("version", "horizons", "trained on", "CRPS skill"), rows)
-
-
 def _spec(
     spec_file: Path | None, options: tuple[Any, ...], parameters: list[str] | None
 ) -> ExperimentSpec:
-    symbols, model, horizons, threshold, n_splits, test_size, embargo_days, seed = options
+    symbols, model, horizons, threshold, *numbers, timeframe, is_simulation_allowed = options
+    n_splits, test_size, embargo_days, seed = numbers
     spec = experiment(
         spec_file,
         {
@@ -253,6 +230,8 @@ def _spec(
             "splits.test_size": test_size,
             "splits.embargo_days": embargo_days,
             "seed": seed,
+            "timeframe": timeframe or None,
+            "allow_simulated": is_simulation_allowed,
         },
     )
     return spec.with_parameters(assignments(parameters))
@@ -279,17 +258,3 @@ def _tell_forecast(run: ForecastRun, is_json: bool) -> None:
     warn(run.shortfalls, "forecast, but with little history of their own:")
     warn(run.failures, "no forecast:")
     typer.echo(DISCLAIMER)
-
-
-def _version(version: ModelVersion) -> dict[str, Any]:
-    plain = asdict(version)
-    return plain | {
-        "timeframe": version.timeframe.name,
-        "spec": orjson.loads(version.spec),
-        "metrics": orjson.loads(version.metrics),
-    }
-
-
-def _skill(version: ModelVersion) -> str:
-    overall = orjson.loads(version.metrics).get("overall")
-    return f"{overall['crps_skill_vs_climatology']:+.2%}" if overall else "unknown"

@@ -66,8 +66,10 @@ def arrays_of(
             values["lacks_count"] = bars["trade_count"].is_null().to_numpy()
     names = _source_names(bars["source"])
     if len(names) > 1:
-        codes = {name: code for code, name in enumerate(names)}
-        values["source"] = bars["source"].replace_strict(codes, return_dtype=pl.Int64).to_numpy()
+        # As many comparisons as there are names are quicker than one look-up in a table of them.
+        values["source"] = np.zeros(len(bars), dtype=np.int16)
+        for code, name in enumerate(names):
+            values["source"] += np.int16(code) * (bars["source"] == name).to_numpy()
     stretches = find_stretches(bars, calendars)
     return BarArrays(source, values, stretches, stretches.n_rows, names)
 
@@ -106,7 +108,7 @@ def bars_of(arrays: BarArrays, is_wanted: NDArray[np.bool_], known_at: Integers)
             columns["trade_count"] = columns["trade_count"].set(
                 pl.Series(values["lacks_count"]), None
             )
-    codes = values.get("source", np.zeros(n, dtype=np.int64))
+    codes = values.get("source", np.zeros(n, dtype=np.int16))
     columns["source"] = pl.Series(arrays.sources).gather(codes)
     absent = {
         name: pl.Series([None], dtype=BARS.columns[name]).new_from_index(0, n)

@@ -158,7 +158,7 @@ def _coarser(finer: BarArrays, target: Timeframe) -> BarArrays:
     reduced["ts"] = opens if target.is_daily else opens + number[first] * width
     end_at = closes if target.is_daily else np.minimum(reduced["ts"] + width, closes)
     if finer.end_at is None:
-        last = values["ts"][np.append(first[1:], len(number)) - 1]
+        last = values["ts"][np.append(first, len(number))[1:] - 1]
         reduced["reach_at"] = np.minimum(last + finer.timeframe.minutes * MICROSECONDS, closes)
     if not is_inside.all():
         reduced = {name: value[is_inside] for name, value in reduced.items()}
@@ -191,7 +191,7 @@ def _check_grid(level: BarArrays, off_rows: Integers) -> None:
 
 def _reduced(values: Values, first: Integers, sources: list[str]) -> Values:
     n = len(values["ts"])
-    last = np.append(first[1:], n) - 1
+    last = np.append(first, n)[1:] - 1
     reduced: Values = {"open": values["open"][first]}
     for name in LAST & values.keys():
         reduced[name] = values[name][last]

@@ -132,6 +132,7 @@ class ExperimentSpec(Spec):
     symbols: tuple[str, ...] = ()
     seed: int = 7
     min_bars: int = 500
+    allow_simulated: bool = False
     features: FeatureSpec = FeatureSpec()
     labels: LabelSpec = LabelSpec()
     splits: SplitSpec = SplitSpec()

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
-from candlecast.domain.market import Instants, Timeframe, TradingCalendar
-from candlecast.monitoring.places import BUCKET_MINUTES, instants
+from candlecast.domain.market import Timeframe, TradingCalendar
+from candlecast.monitoring.pace import Pace, make_pace
+from candlecast.monitoring.places import instants
 from candlecast.monitoring.silence import FALSE_ALARMS, expected_runs
 
 NEVER_SILENT: Final = 0.001
@@ -32,52 +31,6 @@ MAX_DELAY: Final = np.timedelta64(1, "D")
 """A later arrival says when it was backfilled, not how late bars are."""
 
 
-@dataclass(frozen=True, eq=False)
-class Pace:
-    """How many bars a symbol should have between two instants.
-
-    `opens` are those of the sessions since its first bar, `n_slots` how many bars fit into each,
-    `before` the bars to be expected before each session, `profile` those before each slot of a
-    session, and `step` is the length of a bar.
-    """
-
-    opens: Instants
-    n_slots: NDArray[np.int64]
-    before: NDArray[np.float64]
-    profile: NDArray[np.float64]
-    step: np.timedelta64
-
-    def place(self, moments: Instants) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Session and slot of the first slot that begins at or after each moment."""
-        session = np.maximum(np.searchsorted(self.opens, moments, side="right") - 1, 0)
-        slot = np.maximum(-((self.opens[session] - moments) // self.step), 0)
-        is_over = slot >= self.n_slots[session]
-        is_next = is_over & (session + 1 < len(self.opens))
-        slot = np.where(is_next, 0, np.minimum(slot, self.n_slots[session]))
-        return session + is_next, slot
-
-    def expected(self, start: Instants, end: Instants) -> NDArray[np.float64]:
-        """Bars to be expected that begin in start <= ts < end."""
-        begin, stop = self.place(start), self.place(end)
-        at = [self.before[session] + self.profile[slot] for session, slot in (begin, stop)]
-        return np.maximum(at[1] - at[0], 0)
-
-    def n_sessions(self, start: Instants, end: Instants) -> NDArray[np.int64]:
-        """Whole sessions within start <= t < end."""
-        begin, stop = self.place(start), self.place(end)
-        whole: NDArray[np.int64] = stop[0] - begin[0] - (begin[1] > 0)
-        return np.maximum(whole, 0)
-
-    def first_and_last(self, start: Instants, end: Instants) -> tuple[Instants, Instants]:
-        """The `ts` of the first and the last slot within start <= ts < end."""
-        session, slot = self.place(start)
-        until, beyond = self.place(end)
-        is_before = (beyond == 0) & (until > 0)
-        last_slot = np.where(is_before, self.n_slots[until - is_before], beyond) - 1
-        first = self.opens[session] + slot * self.step
-        return first, self.opens[until - is_before] + last_slot * self.step
-
-
 def find_gaps(
     placed: pl.DataFrame,
     timeframe: Timeframe,
@@ -95,7 +48,7 @@ def find_gaps(
         "symbol", maintain_order=True
     ):
         calendar = calendars[str(ticker)]
-        paces[str(ticker)] = pace = _pace(bars, timeframe, calendar, as_of)
+        paces[str(ticker)] = pace = make_pace(bars, timeframe, calendar, as_of)
         parts.append(_silences(bars, pace, _due_until(bars, timeframe, calendar, as_of)))
         n_chances.append(len(bars))
     if not parts:
@@ -109,39 +62,6 @@ def find_gaps(
     if coverage is not None:
         missing = _missing(_measured(_uncovered(missing, coverage), paces), runs, chances)
     return _told(missing)
-
-
-def _pace(
-    bars: pl.DataFrame, timeframe: Timeframe, calendar: TradingCalendar, as_of: datetime
-) -> Pace:
-    ts = instants(bars["ts"])
-    until = max(np.datetime64(as_of.replace(tzinfo=None), "us"), ts[-1])
-    opens = calendar.sessions.astype("datetime64[us]") if timeframe.is_daily else calendar.opens
-    first = max(int(np.searchsorted(opens, ts[0], side="right")) - 1, 0)
-    span = slice(first, int(np.searchsorted(opens, until, side="right")) + 1)
-    step = np.timedelta64(timeframe.minutes, "m")
-    if timeframe.is_daily:
-        n_slots, profile = np.ones(len(opens[span]), np.int64), np.array([0.0, 1.0])
-    else:
-        n_slots = -((calendar.opens[span] - calendar.closes[span]) // step).astype(np.int64)
-        profile = _profile(bars, n_slots, first, timeframe)
-    before = np.concatenate([[0.0], np.cumsum(profile[n_slots])[:-1]])
-    return Pace(opens[span], n_slots, before, profile, step)
-
-
-def _profile(
-    bars: pl.DataFrame, n_slots: NDArray[np.int64], first: int, timeframe: Timeframe
-) -> NDArray[np.float64]:
-    # Share of the sessions with a bar, by time of day, among sessions with any bar at all.
-    per_bucket = max(1, BUCKET_MINUTES // timeframe.minutes)
-    seen = n_slots[np.unique(bars["session"].to_numpy()) - first]
-    n_all = int(n_slots.max(initial=1))
-    bucket = np.arange(n_all) // per_bucket
-    n_longer = np.bincount(seen, minlength=n_all + 1)[::-1].cumsum()[::-1]
-    offered = np.bincount(bucket, n_longer[1:])
-    filled = np.bincount(bucket[bars["slot"].to_numpy()], minlength=len(offered))
-    share = np.minimum(filled / np.maximum(offered, 1), 1)
-    return np.concatenate([[0.0], np.cumsum(share[bucket])])
 
 
 def _due_until(
@@ -182,6 +102,7 @@ def _measured(runs: pl.DataFrame, paces: Mapping[str, Pace]) -> pl.DataFrame:
         parts.append(
             part.with_columns(
                 pl.Series("missed", pace.expected(start, end)),
+                pl.Series("n_slots", pace.n_slots_between(start, end)),
                 pl.Series("n_sessions", pace.n_sessions(start, end)),
                 pl.Series("first", first, dtype=pl.Datetime("us")),
                 pl.Series("last", last, dtype=pl.Datetime("us")),
@@ -201,6 +122,7 @@ def _nothing() -> pl.DataFrame:
             "end": moment,
             "is_last": pl.Boolean,
             "missed": pl.Float64,
+            "n_slots": pl.Int64,
             "n_sessions": pl.Int64,
             "first": moment,
             "last": moment,
@@ -212,29 +134,31 @@ def _missing(judged: pl.DataFrame, runs: pl.DataFrame, chances: pl.DataFrame) ->
     # Those of `judged` that are no mere silence, measured by what `runs` say of the symbols.
     is_absent_session = (pl.col("n_sessions") > 0) & (pl.col("missed") >= LIKELY_BARS)
     is_implausible = pl.lit(expected_runs(judged, runs, chances)) < FALSE_ALARMS
-    n_slots = pl.max_horizontal(pl.col("missed").round(0), 1)
-    counted = runs.with_columns(n_slots=n_slots).sort("symbol", "n_slots", descending=[False, True])
-    as_long = counted.group_by("symbol", "n_slots", maintain_order=True).agg(pl.len())
+    length = pl.max_horizontal(pl.col("missed").round(0), 1)
+    counted = runs.with_columns(length=length).sort("symbol", "length", descending=[False, True])
+    as_long = counted.group_by("symbol", "length", maintain_order=True).agg(pl.len())
     as_long = as_long.with_columns(n_as_long=pl.col("len").cum_sum().over("symbol")).drop("len")
     begins = as_long.group_by("symbol").agg(n_runs=pl.col("n_as_long").max())
     rate = pl.col("n_runs") / pl.col("n_chances")
-    beyond_chance = pl.col("n_chances") * rate ** pl.col("n_slots") <= FALSE_SHARE * pl.col(
-        "n_as_long"
-    )
+    by_chance = pl.col("n_chances") * rate ** pl.col("length")
+    is_never, is_seldom = rate <= NEVER_SILENT, rate <= SELDOM_SILENT
     known = (
-        judged.with_columns(n_slots=n_slots, is_implausible=is_implausible)
+        judged.with_columns(length=length, is_implausible=is_implausible)
         .join(begins.join(chances, on="symbol"), on="symbol", how="left", maintain_order="left")
-        .join(as_long, on=["symbol", "n_slots"], how="left", maintain_order="left")
+        .join(as_long, on=["symbol", "length"], how="left", maintain_order="left")
         .with_columns(pl.col("n_as_long").fill_null(1))
     )
     is_missing = (
-        (rate <= NEVER_SILENT)
-        | ((rate <= SELDOM_SILENT) & beyond_chance)
+        is_never
+        | (is_seldom & (by_chance <= FALSE_SHARE * pl.col("n_as_long")))
         | is_absent_session
         | pl.col("is_implausible")
     )
     is_due = ~pl.col("is_last") | (pl.col("missed") >= LATE_BARS)
-    return known.filter(is_missing & is_due).select(judged.columns)
+    # Who is never silent lacks a bar in every slot; others, as many as they usually have.
+    whole = pl.when(is_never).then(pl.col("n_slots").cast(pl.Float64)).otherwise("missed")
+    told = known.with_columns(missed=whole).filter(is_missing & is_due)
+    return told.select(judged.columns)
 
 
 def _uncovered(runs: pl.DataFrame, coverage: pl.DataFrame) -> pl.DataFrame:

@@ -139,15 +139,16 @@ def unexplained(rows: pl.DataFrame, actions: pl.DataFrame, name: str) -> pl.Data
     or after its ex-date.
     """
     due = actions.filter(pl.col("kind").is_in(["split", "dividend"]), pl.col("value") > 0)
-    near = rows.join(due.select("symbol", "ex_date", "kind", "value"), on="symbol").filter(
+    events = due.select("symbol", "ex_date", event="kind", amount="value")
+    near = rows.join(events, on="symbol").filter(
         pl.col("ex_date") > pl.col("last_ts"), pl.col("ex_date") <= pl.col("ts")
     )
-    is_payable = pl.col("value") < pl.col("last_close")
+    is_payable = pl.col("amount") < pl.col("last_close")
     effect = (
-        pl.when(pl.col("kind") == "split")
-        .then(-pl.col("value").log())
+        pl.when(pl.col("event") == "split")
+        .then(-pl.col("amount").log())
         .when(is_payable)
-        .then((1 - pl.col("value") / pl.col("last_close")).log())
+        .then((1 - pl.col("amount") / pl.col("last_close")).log())
         .otherwise(0.0)
     )
     effects = near.group_by("symbol", "ts").agg(effect=effect.sum())
@@ -179,7 +180,7 @@ def find_extreme_returns(
         value=pl.col("close") / last - 1,
         move=(pl.col("close") / last).log(),
         last_close=last,
-        last_ts=pl.col("ts").shift().over("symbol").dt.truncate("1d"),
+        last_ts=pl.col("ts").shift().over("symbol"),
         limit=limit,
     ).filter(pl.col("value").abs() > pl.col("limit"))
     return unexplained(large, actions, "move").select(

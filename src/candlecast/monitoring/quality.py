@@ -81,6 +81,8 @@ def check_bars(
     impossible = find_impossible(known)
     false = impossible.filter(pl.col("severity") == "bad").select("symbol", ts="start")
     believed = placed.join(false, on=["symbol", "ts"], how="anti", maintain_order="left")
+    # A close may be true though its bar cannot be: the move from it is told, too.
+    closed = placed.filter(pl.col("close").is_finite() & (pl.col("close") > 0))
     always_open = {t for t, calendar in calendars.items() if calendar.name == ALWAYS_OPEN}
     found = [
         impossible,
@@ -89,7 +91,7 @@ def check_bars(
         find_outliers(believed),
         find_stale_prices(believed),
         find_zero_volume_runs(believed),
-        find_extreme_returns(believed, timeframe, calendars, events),
+        find_extreme_returns(closed, timeframe, calendars, events),
     ]
     return FINDINGS.conform(pl.concat(part.select(*FINDINGS.columns) for part in found))
 

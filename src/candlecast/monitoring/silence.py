@@ -35,8 +35,8 @@ def expected_runs(judged: pl.DataFrame, runs: pl.DataFrame, chances: pl.DataFram
     where less than one bar was missed.
     """
     n_chances = chances["n_chances"].to_numpy().astype(np.float64)
-    curve = _curves(*_coded(runs, chances), n_chances)
     code, length = _coded(judged, chances)
+    curve = _curves(*_coded(runs, chances), n_chances, int(length.max(initial=0)))
     return pl.Series("expected", np.where(length >= 1, curve[code, length], np.inf))
 
 
@@ -47,11 +47,11 @@ def _coded(runs: pl.DataFrame, chances: pl.DataFrame) -> tuple[Integers, Integer
     return code["code"].to_numpy(), length
 
 
-def _curves(code: Integers, length: Integers, n_chances: Floats) -> Floats:
+def _curves(code: Integers, length: Integers, n_chances: Floats, longest: int) -> Floats:
     # curve[symbol, u]: expected number of runs of at least u, seen by a run that is not counted.
     # The hazard of going on at u is shrunk to the one before, so beyond what was ever seen it
     # stays as it was: a geometric tail.
-    longest = int(length.max(initial=0))
+    longest = max(longest, int(length.max(initial=0)))
     cells = np.zeros((len(n_chances), longest + 2))
     np.add.at(cells, (code, length), 1)
     others = np.maximum(cells[:, ::-1].cumsum(axis=1)[:, ::-1] - 1, 0)

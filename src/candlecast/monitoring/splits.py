@@ -34,6 +34,8 @@ SCALE_FLOOR: Final = 0.005
 """Half a percent: overnight moves of quiet funds are too small to tell rounding from news."""
 VOLUME_SESSIONS: Final = 20
 """A month before and a month after: a crash is traded for days, a split for ever."""
+LEVEL_SESSIONS: Final = 5
+"""A split changes the level for good: a week before and a week after, whatever one bar says."""
 MIN_VOLUMES: Final = 5
 OVERLOOKED: Final = 0.05
 """Share of splits that a source which gives adjusted closes does not know: of the fourteen splits
@@ -96,11 +98,16 @@ def _days(placed: pl.DataFrame) -> pl.DataFrame:
         span=pl.when(span > 0).then(span),
         volume=pl.when(pl.col("volume") > 0).then("volume"),
     )
+    close = pl.col("close") / pl.col("last_close")
     before = pl.col("volume").rolling_median(VOLUME_SESSIONS, min_samples=MIN_VOLUMES)
+    held = pl.col("close").rolling_median(LEVEL_SESSIONS, min_samples=1)
     usual = pl.col("span").rolling_median(SCALE_BARS, min_samples=MIN_SCALE_BARS, center=True)
     return days.with_columns(
         scale=robust_scale(pl.col("jump")).over("symbol"),
         more_volume=(before.shift(1 - VOLUME_SESSIONS) / before.shift()).over("symbol").log(),
+        level=pl.coalesce(
+            (held.shift(1 - LEVEL_SESSIONS) / held.shift()).over("symbol"), close
+        ).log(),
         more_range=(pl.col("span") / usual.over("symbol")).log(),
     )
 
@@ -157,7 +164,7 @@ def _by_odds(days: pl.DataFrame, always_open: set[str]) -> pl.DataFrame:
         .join(_ratios(), how="cross")
         .with_columns(log_odds=log_odds)
         .filter(pl.col("log_odds") >= log(ODDS))
-        .filter((pl.col("move") + ratio).abs() < ratio.abs() / 2)  # and it stays there
+        .filter((pl.col("level") + ratio).abs() < ratio.abs() / 2)
         .sort("symbol", "ts", "log_odds", descending=[False, False, True])
         .unique(["symbol", "ts"], keep="first", maintain_order=True)
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, Final
 
 import numpy as np
@@ -15,6 +14,7 @@ from candlecast.domain.examples import Rows
 from candlecast.domain.frames import QUANTILES
 from candlecast.domain.market import Horizon, Timeframe, TradingCalendar
 from candlecast.pipelines.dataset import Dataset
+from candlecast.pipelines.universe import Market
 from candlecast.portfolio import signals, sizing
 from candlecast.store.ledger import Batch
 
@@ -30,7 +30,7 @@ def make_answers(
     dataset: Dataset,
     forecasts: pl.DataFrame,
     batch: Batch,
-    calendars: Mapping[str, TradingCalendar],
+    market: Market,
 ) -> pl.DataFrame:
     """One row for each symbol and horizon of `forecasts`, ready for `ledger.write_current`.
 
@@ -49,7 +49,7 @@ def make_answers(
         symbol = key["symbol"]
         said = [derived[symbol, name].row(0, named=True) for name in rows.horizons]
         levels = dist.prices(paths[row], said[0]["last_close"])
-        times = _steps(key, batch.timeframe, calendars[symbol], n_steps)
+        times = _steps(key, batch.timeframe, market.calendars[symbol], n_steps)
         for column, own in enumerate(said):
             until = int(rows.horizon_bars[column])
             points, *bands = (
@@ -62,6 +62,7 @@ def make_answers(
                     for level, band in zip(BANDS, bands, strict=True)
                 ],
                 "shortfall": dataset.shortfalls.get(symbol),
+                "is_simulated": symbol in market.simulated,
             }
             record = _record(own, batch, points, details)
             records.append(record | {"overall_label": said[0]["label"]})

@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from importlib.metadata import version
 from typing import Any, Final
 
@@ -20,11 +21,20 @@ from candlecast.domain.catalog import LABELS
 from candlecast.domain.climatology import MIN_COUNT, climatology
 from candlecast.domain.distribution import N_LEVELS, FloatArray
 from candlecast.domain.examples import Examples, Rows
+from candlecast.domain.market import Timeframe
 from candlecast.domain.prices import newest_segment_bars
 from candlecast.domain.specs import ExperimentSpec, content_hash, to_mapping
 from candlecast.errors import NotEnoughHistory
 from candlecast.features.compute import compute, newest, standard_set
-from candlecast.pipelines.universe import Market, find_shortfalls, horizon_lengths, instants
+from candlecast.pipelines.universe import (
+    Market,
+    find_shortfalls,
+    horizon_lengths,
+    instants,
+    note_read,
+    read_market,
+)
+from candlecast.store.stores import Stores
 
 NEVER_READY: Final = "bring more history, or drop it if its price hardly moves"
 SCALE_BARS: Final = volatility.LONG_RUN_BARS + 300
@@ -66,6 +76,27 @@ class TrainingSet(Dataset):
 def training_set_id(spec: ExperimentSpec, market: Market, sha256: str) -> str:
     """What decides a training run: the spec, the as_of, the data and the version of the code."""
     return content_hash([to_mapping(spec), market.as_of.isoformat(), sha256, version("candlecast")])
+
+
+def read_training_market(stores: Stores, spec: ExperimentSpec, as_of: datetime | None) -> Market:
+    """The universe of `spec` in first versions, as known at `as_of`, noted as read."""
+    market = read_market(
+        stores,
+        Timeframe.parse(spec.timeframe),
+        spec.symbols,
+        as_of,
+        is_simulation_allowed=spec.allow_simulated,
+    )
+    note_read(stores, market, as_of)
+    return market
+
+
+def refused_simulations(spec: ExperimentSpec, market: Market) -> dict[str, str]:
+    """The symbols that are left out because none of their bars was traded."""
+    if spec.allow_simulated:
+        return {}
+    reason = "its bars are simulated; ingest real ones, or allow it with --allow-simulated"
+    return dict.fromkeys(sorted(market.simulated), reason)
 
 
 def make_training_set(spec: ExperimentSpec, market: Market) -> TrainingSet:

@@ -10,15 +10,19 @@ import numpy as np
 import polars as pl
 
 from candlecast.domain import distribution as dist
-from candlecast.domain.market import Timeframe
 from candlecast.domain.specs import ExperimentSpec
 from candlecast.models.conformal import make_model
-from candlecast.pipelines.dataset import Dataset, TrainingSet, make_training_set, training_set_id
+from candlecast.pipelines.dataset import (
+    Dataset,
+    TrainingSet,
+    make_training_set,
+    read_training_market,
+    training_set_id,
+)
 from candlecast.pipelines.forecast import make_forecasts
 from candlecast.pipelines.progress import Progress, silent
 from candlecast.pipelines.report import ReportQuery, make_report
 from candlecast.pipelines.settle import settle
-from candlecast.pipelines.universe import read_market
 from candlecast.store import ledger
 from candlecast.store.stores import Stores
 from candlecast.validation.walk_forward import Fold, walk_forward
@@ -36,7 +40,7 @@ def evaluate(
     A run that stands in the ledger already is not made again.
     """
     make_model(spec.model, spec.seed)  # an unknown kind or parameter is told before the work
-    market = read_market(stores, Timeframe.parse(spec.timeframe), spec.symbols, as_of)
+    market = read_training_market(stores, spec, as_of)
     spec = replace(spec, symbols=market.tickers)
     run_id = training_set_id(spec, market, market.sha256())
     if not ledger.has_run(stores.database, run_id):

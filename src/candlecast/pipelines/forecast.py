@@ -22,7 +22,7 @@ from candlecast.errors import NotFound
 from candlecast.models.conformal import load_model
 from candlecast.pipelines.answer import make_answers
 from candlecast.pipelines.dataset import Dataset, newest_dataset
-from candlecast.pipelines.universe import Market, read_market
+from candlecast.pipelines.universe import Market, note_read, read_market
 from candlecast.store import ledger
 from candlecast.store.features import read_features, write_features
 from candlecast.store.registry import ModelVersion
@@ -67,6 +67,7 @@ def forecast(
     spec = ExperimentSpec.from_mapping(orjson.loads(model_version.spec))
     universe = tuple(sorted({*spec.symbols, *symbols}))
     market = read_market(stores, Timeframe.parse(spec.timeframe), universe, as_of, is_newest=True)
+    note_read(stores, market, as_of)
     dataset, features = newest_dataset(spec, market, symbols)
     model = load_model(stores.registry.fetch(model_version.version), model_version.artifact_sha256)
     quantiles = dist.as_stored(model.predict(dataset.rows))
@@ -86,7 +87,7 @@ def forecast(
         set_id = content_hash(list(dataset.rows.feature_names))
         unstored = _unstored(stores, market.timeframe, features)
         write_features(stores.database, market.timeframe, unstored, set_id)
-        answers = make_answers(dataset, standing, batch, market.calendars)
+        answers = make_answers(dataset, standing, batch, market)
         ledger.write_current(stores.database, answers)
     origins = standing["origin"].unique().sort().to_list()
     return ForecastRun(

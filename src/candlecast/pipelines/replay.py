@@ -11,7 +11,7 @@ from typing import Final
 
 import polars as pl
 
-from candlecast.domain.bar_builder import MINUTE, next_minute
+from candlecast.domain.bar_builder import MINUTE, minute_of, next_minute
 from candlecast.domain.frames import UNSTAMPED
 from candlecast.domain.market import Clock, Symbol, Timeframe
 from candlecast.domain.sources import Feed, Fetched, Request, Tick
@@ -95,7 +95,8 @@ class ReplaySource:
         if request.end is not None:
             known = known.filter(pl.col("ts") < request.end)
         start = request.start or known["ts"].min()
-        end = min(request.end or self._clock.now(), next_minute(self._clock.now() - MINUTE))
+        now = minute_of(self._clock.now())
+        end = min(request.end or now, now)
         if not isinstance(start, datetime) or end <= start:
             return Fetched(known)
         return Fetched(known, covered=dict.fromkeys(tickers, (start, end)))

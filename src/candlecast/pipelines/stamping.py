@@ -33,7 +33,7 @@ SAME_PRICE: Final = 1e-4
 
 @dataclass(frozen=True)
 class Stored:
-    """What became of fetched bars: `failures` name the symbols refused as a whole."""
+    """What became of fetched bars: `failures` are the provider's, and whom we refused as a whole."""
 
     written: BarsWritten
     symbols: tuple[str, ...]
@@ -52,24 +52,24 @@ def store_fetched(
     """Store the bars of one answer of `source`; symbols new to the store are made."""
     known = {symbol.ticker: symbol for symbol in read_symbols(stores.database)}
     bars = UNSTAMPED.check(fetched.bars)
-    failures = dict(fetched.failures)
-    answered = {t: span for t, span in fetched.covered.items() if t not in failures}
+    answered, refused = fetched.covered, dict[str, str]()
     traded = {
         ticker: known[ticker] if ticker in known else make_symbol(ticker)
         for ticker in sorted({*bars["symbol"].unique(), *answered})
     }
-    dated = _dated(bars, traded, timeframe, failures)
+    dated = _dated(bars, traded, timeframe, refused)
     if known:
-        dated = _joined_to_stored(stores, dated, timeframe, failures, [*known])
-    dated = dated.filter(~pl.col("symbol").is_in(list(failures)))
+        dated = _joined_to_stored(stores, dated, timeframe, refused, [*known])
+    dated = dated.filter(~pl.col("symbol").is_in(list(refused)))
     delay = timedelta(seconds=delay_seconds)
     stamped = _stamped(stores, dated, timeframe, delay, [*known])
-    kept = {*stamped["symbol"].unique(), *answered} - {*failures}
+    kept = {*stamped["symbol"].unique(), *answered} - {*refused}
     write_symbols(stores.database, [traded[t] for t in kept if t not in known])
     _set_aside(stores, timeframe, fetched.quarantined, {*known} | kept)
     coverage = _coverage(answered, kept, source, stores.clock.now())
     written = write_bars(stores.database, timeframe, BARS.conform(stamped), coverage)
-    return Stored(written, tuple(stamped["symbol"].unique().sort()), failures)
+    told = tuple(stamped["symbol"].unique().sort())
+    return Stored(written, told, {**fetched.failures, **refused})
 
 
 def _set_aside(

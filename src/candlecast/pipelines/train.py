@@ -11,14 +11,19 @@ from typing import Any
 import numpy as np
 import orjson
 
-from candlecast.domain.market import Timeframe
 from candlecast.domain.specs import ExperimentSpec, to_mapping
 from candlecast.errors import BadArtifact
 from candlecast.models.conformal import make_model, save_model
-from candlecast.pipelines.dataset import TrainingSet, make_training_set, training_set_id
+from candlecast.pipelines.dataset import (
+    TrainingSet,
+    make_training_set,
+    read_training_market,
+    refused_simulations,
+    training_set_id,
+)
 from candlecast.pipelines.evaluate import evaluate_training_set
 from candlecast.pipelines.progress import Progress, silent
-from candlecast.pipelines.universe import Market, find_shortfalls, read_market
+from candlecast.pipelines.universe import Market, find_shortfalls
 from candlecast.store.features import TrainingSet as Manifest
 from candlecast.store.features import write_training_set
 from candlecast.store.registry import ModelVersion
@@ -47,8 +52,9 @@ def train(
     on older data than the champion is registered but does not serve until it is activated.
     """
     make_model(spec.model, spec.seed)  # an unknown kind or parameter is told before the work
-    market = read_market(stores, Timeframe.parse(spec.timeframe), spec.symbols, as_of)
+    market = read_training_market(stores, spec, as_of)
     absent = find_shortfalls(market, 0, set(spec.symbols) - set(market.tickers))
+    absent |= refused_simulations(spec, market)
     spec = replace(spec, symbols=market.tickers)
     name = version_name(spec, market)
     known = {version.version: version for version in stores.registry.list()}

@@ -17,7 +17,9 @@ from numpy.typing import NDArray
 from candlecast.domain.frames import ACTIONS
 from candlecast.domain.market import Horizon, Timeframe, TradingCalendar, trading_calendar
 from candlecast.domain.prices import factored_bars, prices_of_factored
+from candlecast.domain.sources import is_simulated
 from candlecast.errors import InvalidSpec, NotEnoughHistory, NotFound
+from candlecast.store.coverage import pin
 from candlecast.store.facts import read_facts
 from candlecast.store.stores import Stores
 from candlecast.store.symbols import read_symbols
@@ -28,12 +30,16 @@ SESSIONS_INTRADAY: Final = 63
 
 @dataclass(frozen=True, eq=False)
 class Market:
-    """Adjusted prices of a universe as known at `as_of`, with each ticker's calendar."""
+    """Adjusted prices of a universe as known at `as_of`, with each ticker's calendar.
+
+    `simulated` names the symbols that have no bar that was ever traded.
+    """
 
     timeframe: Timeframe
     as_of: datetime
     prices: pl.DataFrame
     calendars: dict[str, TradingCalendar]
+    simulated: frozenset[str] = frozenset()
 
     @property
     def tickers(self) -> tuple[str, ...]:
@@ -58,6 +64,7 @@ def read_market(
     as_of: datetime | None,
     *,
     is_newest: bool = False,
+    is_simulation_allowed: bool = True,
 ) -> Market:
     """The universe `symbols` (all when empty) known at `as_of` (by default all there is).
 
@@ -66,6 +73,9 @@ def read_market(
     come as they are known at `as_of`; in training the rows behind one that was told late wait for
     it, so that a late split is neither a return nor looked ahead to. The `as_of` of the result is
     when the last of these bars and actions was known, so that it depends on the data alone.
+
+    Invented bars never stand beside real ones: a symbol with any real bar is read without them,
+    and one without comes only where simulation is allowed.
     """
     known = {symbol.ticker: symbol for symbol in read_symbols(stores.database)}
     for ticker in symbols:
@@ -77,9 +87,13 @@ def read_market(
     bars = stores.mirror.read(
         timeframe, symbols=wanted, as_of=until, is_first_version=not is_newest
     )
+    bars, simulated = _without_inventions(bars, is_simulation_allowed)
     if bars.is_empty():
         raise NotEnoughHistory(
-            f"no {timeframe} bars are known at {until:%Y-%m-%d %H:%M}; "
+            f"all {timeframe} bars of {', '.join(sorted(simulated)[:5])} are simulated; ingest "
+            "real ones, or allow it with --allow-simulated"
+            if simulated
+            else f"no {timeframe} bars are known at {until:%Y-%m-%d %H:%M}; "
             "run `candlecast ingest` first, or choose a later --as-of"
         )
     calendars = {
@@ -96,7 +110,29 @@ def read_market(
     )
     acted_at = cast("datetime | None", factored["factor_known_at"].max())
     prices = prices_of_factored(factored, is_first_version=not is_newest)
-    return Market(timeframe, max(newest_at, acted_at or newest_at), prices, calendars)
+    as_of = max(newest_at, acted_at or newest_at)
+    return Market(timeframe, as_of, prices, calendars, simulated)
+
+
+def note_read(stores: Stores, market: Market, as_of: datetime | None) -> None:
+    """Say that something stored is made of `market`, read as of `as_of`: what arrives from now on
+    is no part of it, whatever it is about.
+    """
+    pin(stores.database, market.timeframe, max(market.as_of, as_of or market.as_of))
+
+
+def _without_inventions(
+    bars: pl.DataFrame, is_simulation_allowed: bool
+) -> tuple[pl.DataFrame, frozenset[str]]:
+    # The bars to use, and the symbols of which none was traded.
+    is_real = ~is_simulated(pl.col("source"))
+    if bars.select(is_real.all()).item():
+        return bars, frozenset()
+    real = bars.filter(is_real)
+    simulated = frozenset({*bars["symbol"].unique()} - {*real["symbol"].unique()})
+    if not is_simulation_allowed:
+        return real, simulated
+    return bars.filter(is_real | pl.col("symbol").is_in(list(simulated))), simulated
 
 
 def needed_bars(min_bars: int, timeframe: Timeframe, calendar: TradingCalendar) -> int:

@@ -25,8 +25,8 @@ FEEDS: Final = ("iex", "sip")
 CRYPTO: Final = "crypto"
 FIRST: Final = datetime(2016, 1, 1, tzinfo=UTC)
 """Alpaca has nothing older."""
-PAYMENT: Final = timedelta(days=120)
-"""How long after its ex-date an action may be processed, which is what Alpaca files it by."""
+EARLY, LATE = timedelta(days=30), timedelta(days=120)
+"""How long before and after its ex-date an action may be processed: Alpaca files it by that."""
 
 
 @PROVIDERS.register(SOURCE)
@@ -104,13 +104,13 @@ class AlpacaProvider:
         not told, for Alpaca does not say what they were worth.
         """
         now = clock.now()
-        start, end = request.start or FIRST, request.end or now + PAYMENT
+        start, end = request.start or FIRST, request.end or now + LATE
         tickers, failures = _named(request, is_crypto=False)
         if tickers is not None and not tickers:
             return FetchedRows(ACTIONS.empty(), failures)
         with self._asking() as rest:
             names = None if tickers is None else list(tickers)
-            answer, unknown = rest.actions(names, start.date(), (end + PAYMENT).date())
+            answer, unknown = rest.actions(names, (start - EARLY).date(), (end + LATE).date())
         rows, unread = as_actions(answer, tickers, now)
         failures |= _by_ticker(unknown, tickers) | unread
         within = pl.col("ex_date").is_between(start, end, closed="left")

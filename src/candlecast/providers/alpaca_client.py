@@ -81,7 +81,7 @@ class PatientClient:
 
         timeout = self.politeness.timeout_seconds
         try:
-            response = self._session.request(method, url, **opts)
+            response = self._session.request(method, url, timeout=timeout, **opts)
             body = response.json() if response.status_code == SUCCESS else None
         except RequestException as error:
             raise ProviderUnavailable(

@@ -128,6 +128,7 @@ class ExchangeProvider:
         if request.symbols is None:
             raise InvalidSpec("an exchange has too many markets to ask for all; name the symbols")
         venue = self._client.venue
+        self._client.open()
         tickers, failures = vendor_names(venue, request.symbols)
         by_ticker = {symbol.ticker: symbol for symbol in request.symbols}
         if venue not in VENUE_DOLLARS:  # ccxt writes all pairs with a slash
@@ -199,7 +200,8 @@ class ExchangeProvider:
         return bars.select(*(name for name in UNSTAMPED.columns if name in bars.columns))
 
     def _vanished(self, name: str, bars: pl.DataFrame) -> str:
-        told = f"its bars until {bars['ts'].max():%Y-%m-%d} are kept" if len(bars) else "no bars"
+        days = bars["ts"].dt.strftime("%Y-%m-%d")
+        told = f"its bars until {days[-1]} are kept" if len(days) else "it has no bars"
         return f"{self._client.venue} does not trade {name} any more ({told}); use another exchange"
 
 

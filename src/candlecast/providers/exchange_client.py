@@ -9,6 +9,8 @@ from email.utils import parsedate_to_datetime
 from typing import Any, Final, TypeVar
 from urllib.parse import urlsplit
 
+import orjson
+
 from candlecast.errors import (
     BadCredentials,
     CandlecastError,
@@ -26,6 +28,9 @@ UNTOLD_PAGE_BARS: Final = 500
 WITH_TRADES: Final = ("binance", "binanceus")
 """Venues whose candles also hold the money and the number of trades, which ccxt leaves out."""
 N_COLUMNS: Final = 6
+FIRST_ERROR: Final = 400
+UNKNOWN: Final = '"NOT_FOUND"'
+"""What Coinbase says of a product that it does not know."""
 FORBIDDEN_PLACE: Final = " 451 "
 SHOWN: Final = 200
 """How many characters of ccxt's own words an error quotes."""
@@ -67,6 +72,10 @@ class ExchangeClient:
         self._politeness = politeness
         self._exchange: Any = None
 
+    def open(self) -> None:
+        """Make ccxt's client, without asking the venue; NotFound where ccxt has none of it."""
+        self._opened()
+
     @property
     def timeframes(self) -> frozenset[str]:
         """The names of the timeframes that the venue has."""
@@ -107,9 +116,9 @@ class ExchangeClient:
         complete_since = at = since
         while at < end:
             page = self._page(name, timeframe, at, n_bars)
-            candles |= {row[0]: row for row in page}
-            if page and _is_cut(page, at, step, n_bars, end):
+            if page and not candles and _is_cut(page, at, step, n_bars, end):
                 complete_since = page[0][0]
+            candles |= {row[0]: row for row in page}
             at = page[-1][0] + step if page else at + n_bars * step
         return Pages(candles, complete_since)
 
@@ -129,8 +138,9 @@ class ExchangeClient:
     def _page(self, name: str, timeframe: str, since: int, n_bars: int) -> list[list[Any]]:
         def ask(exchange: Any) -> list[list[Any]]:
             rows = exchange.fetch_ohlcv(name, timeframe, since, n_bars)
-            if not all(isinstance(row[0], int) and len(row) >= N_COLUMNS for row in rows):
-                raise ValueError("no candles")
+            is_told = all(isinstance(row[0], int) and len(row) >= N_COLUMNS for row in rows)
+            if not is_told or not (rows or _tells_rows(exchange.last_json_response)):
+                raise ValueError("no candles")  # ccxt takes nonsense for an empty page
             return [row for row in rows if row[0] >= since]
 
         return self._asked(name, ask)
@@ -174,6 +184,8 @@ class ExchangeClient:
         )
         if not exchange.has["fetchOHLCV"]:
             raise InvalidSpec(f"{self.venue} tells no candles; use another exchange")
+        exchange.enableLastJsonResponse = True
+        exchange.on_rest_response = _whole(exchange.on_rest_response, ccxt.BadResponse)
         # What we do not need is not asked for: currencies and, where that can be said, futures.
         exchange.has["fetchCurrencies"] = False
         asked = exchange.options.get("fetchMarkets")
@@ -187,12 +199,35 @@ class ExchangeClient:
 
 
 def _is_cut(page: list[list[Any]], since: int, step: int, n_bars: int, end: int) -> bool:
-    # Some venues tell only the newest candles, whatever is asked for: then the page begins late,
-    # beyond what one page holds, or is full and reaches to the end.
+    # Some venues tell only the newest candles, whatever is asked for: then the first page begins
+    # late, beyond what one page holds, or is full and reaches to the end.
     first, last = page[0][0], page[-1][0]
-    if first >= since + n_bars * step:
+    if first > since + n_bars * step:
         return True
     return first > since and len(page) >= n_bars and last >= end - 2 * step
+
+
+def _tells_rows(answer: Any) -> bool:
+    # Whether there is a list of rows in it, be it empty.
+    if isinstance(answer, dict):
+        return any(_tells_rows(value) for value in answer.values())
+    if not isinstance(answer, list):
+        return False
+    return not answer or (isinstance(answer[0], dict | list) and len(answer[0]) >= N_COLUMNS - 1)
+
+
+def _whole(read: Callable[..., str], error: type[Exception]) -> Callable[..., str]:
+    # ccxt hands on text that is no JSON, such as half an answer, as though it were one.
+    def checked(status: int, *rest: Any) -> str:
+        body = read(status, *rest)
+        if status < FIRST_ERROR:
+            try:
+                orjson.loads(body)
+            except orjson.JSONDecodeError as problem:
+                raise error("no JSON") from problem
+        return body
+
+    return checked
 
 
 def _with_trades(parse: Callable[..., list[Any]]) -> Callable[..., list[Any]]:
@@ -216,7 +251,7 @@ def _translated(error: Exception, what: str, headers: Mapping[str, str]) -> Cand
         told = wait_named(headers.get("Retry-After"), headers.get("Date"))
         wait = UNTOLD_WAIT_SECONDS if told is None else told
         return RateLimited(f"{what}: asked too often; wait {wait:.0f} s, or ask less often", wait)
-    if isinstance(error, ccxt.BadSymbol):
+    if isinstance(error, ccxt.BadSymbol) or UNKNOWN in said:
         return NotFound(f"{what}: not traded there ({said}); check the ticker, or use another")
     if isinstance(error, ccxt.AuthenticationError):
         return BadCredentials(f"{what}: asks for a key ({said}); use another exchange")

@@ -14,7 +14,6 @@ from typing import Any, Final
 
 import orjson
 import polars as pl
-from polars._typing import IntoExpr
 
 from candlecast.domain.sources import Request
 from candlecast.errors import BadFrame, NotFound
@@ -103,7 +102,7 @@ def named_columns(table: pl.DataFrame, mapping: Mapping[str, str], fields: Field
     )
 
 
-def selected(table: pl.DataFrame, **columns: IntoExpr | pl.Series) -> pl.DataFrame:
+def selected(table: pl.DataFrame, **columns: str | pl.Expr | pl.Series) -> pl.DataFrame:
     """`table.select` with these columns; BadFrame where the type of one allows no such reading."""
     try:
         return table.select(**columns)

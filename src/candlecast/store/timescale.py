@@ -14,7 +14,8 @@ pipeline `prune`. With it:
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Final
 
 import sqlalchemy as sa
@@ -42,6 +43,9 @@ END_OFFSET: Final = "1 minute"
 REFRESH_EVERY: Final = {MINUTES["1h"]: "10 minutes", MINUTES["1d"]: "1 hour"}
 BATCH_MINUTES: Final = 28 * MINUTES["1d"]
 """A refresh takes a chunk at a time, so that decades fit into memory."""
+DROP_RETRIES: Final = 5
+DEADLOCK: Final = "40P01"
+"""A refresh and a DROP may wait for each other's locks; the server then ends one of them."""
 LEAST_VERSION: Final = "{2,19}"
 """The first that refreshes in batches."""
 PRUNE: Final = "candlecast_prune_features"
@@ -98,12 +102,14 @@ def enable(connection: sa.Connection, keep_days: int = KEEP_DAYS) -> bool:
     connection.exec_driver_sql("CREATE EXTENSION IF NOT EXISTS timescaledb")
     if not is_available(connection):  # a build tells its licence only once it is loaded
         return False
-    suspend(connection)
     _lift_limit(connection)
     for table in TIME_TABLES:
         _make_hypertable(connection, table)
-    create_aggregates(connection)
-    _create_prune_job(connection, keep_days)
+    missing = [a for a in AGGREGATES if a.name not in _continuous(connection)]
+    drop_aggregates(connection, missing)
+    create_aggregates(connection, missing)
+    if not _prune_jobs(connection):
+        _create_prune_job(connection, keep_days)
     return True
 
 
@@ -136,7 +142,7 @@ def suspend(connection: sa.Connection) -> None:
 
 
 def create_aggregates(
-    connection: sa.Connection, aggregates: Iterable[Aggregate] = AGGREGATES
+    connection: sa.Connection, aggregates: Sequence[Aggregate] = AGGREGATES
 ) -> None:
     """Create them: continuous over hypertables, plain views elsewhere; none may be there."""
     is_hypertable = _hypertables(connection)
@@ -148,22 +154,34 @@ def create_aggregates(
 
 
 def drop_aggregates(
-    connection: sa.Connection, aggregates: Iterable[Aggregate] = AGGREGATES
+    connection: sa.Connection, aggregates: Sequence[Aggregate] = AGGREGATES
 ) -> None:
     """Drop those that are there, of either kind."""
-    is_continuous = _continuous(connection)
-    for aggregate in aggregates:
-        kind = "MATERIALIZED VIEW" if aggregate.name in is_continuous else "VIEW"
-        connection.exec_driver_sql(f"DROP {kind} IF EXISTS {aggregate.name}")
+    continuous = _continuous(connection)
+    plain = [aggregate.name for aggregate in aggregates if aggregate.name not in continuous]
+    for name in plain:
+        connection.exec_driver_sql(f"DROP VIEW IF EXISTS {name}")
+    names = [aggregate.name for aggregate in aggregates if aggregate.name in continuous]
+    for is_last in (*[False] * DROP_RETRIES, True):
+        try:
+            with connection.begin_nested():  # undone, it holds no lock that a refresh waits for
+                _drop_continuous(connection, names)
+        except sa.exc.OperationalError as error:
+            if is_last or getattr(error.orig, "sqlstate", None) != DEADLOCK:
+                raise
+        else:
+            return
 
 
-def recreate_feature_aggregates(connection: sa.Connection) -> None:
-    """Make the aggregates of features show the columns that their tables have now.
+@contextmanager
+def renewing_feature_aggregates(connection: sa.Connection) -> Iterator[None]:
+    """Around a change to the feature tables' columns: their aggregates go, and come anew.
 
     A continuous one starts empty; its first refresh, of all rows, is due at once.
     """
     of_features = [a for a in AGGREGATES if a.table in FORGETTABLE]
     drop_aggregates(connection, of_features)
+    yield
     create_aggregates(connection, of_features)
 
 
@@ -257,6 +275,16 @@ def _create_continuous(connection: sa.Connection, aggregate: Aggregate) -> None:
         f"schedule_interval => INTERVAL '{REFRESH_EVERY[aggregate.minutes]}', "
         f"buckets_per_batch => {BATCH_MINUTES // aggregate.minutes})"
     )
+
+
+def _drop_continuous(connection: sa.Connection, names: list[str]) -> None:
+    # Policies first: that ends a refresh that runs, and none begins.
+    for name in names:
+        connection.exec_driver_sql(
+            f"SELECT remove_continuous_aggregate_policy('{name}', if_exists => true)"
+        )
+    for name in names:
+        connection.exec_driver_sql(f"DROP MATERIALIZED VIEW {name}")
 
 
 def _create_prune_job(connection: sa.Connection, keep_days: int) -> None:

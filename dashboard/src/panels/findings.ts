@@ -1,0 +1,61 @@
+// What the findings about bars mean, in words.
+import type { QualityFinding, SymbolQuality } from "../data/client";
+
+interface State {
+  name: string;
+  sign: string;
+  tone: "good" | "look" | "bad";
+  meaning: string;
+}
+
+export const STATES: Record<SymbolQuality["state"], State> = {
+  good: {
+    name: "Good",
+    sign: "✓",
+    tone: "good",
+    meaning: "Nothing was found that could not be true, or that one would have to look at.",
+  },
+  look: {
+    name: "Take a look",
+    sign: "!",
+    tone: "look",
+    meaning: "Some bars are unusual for this symbol. They may be real; compare another source.",
+  },
+  bad: {
+    name: "Bad bars",
+    sign: "✗",
+    tone: "bad",
+    meaning: "Some bars cannot be true. Correct them at their source and ingest them again.",
+  },
+};
+
+export const KINDS: Record<QualityFinding["kind"], { name: string; meaning: string }> = {
+  impossible: {
+    name: "Impossible bars",
+    meaning: "a price that is no positive number, or a high below a low",
+  },
+  gap: { name: "Gaps", meaning: "bars that the calendar lets expect and that are not there" },
+  unadjusted_split: {
+    name: "Unadjusted splits",
+    meaning: "a jump like that of a split that the prices do not account for",
+  },
+  outlier: { name: "Outliers", meaning: "a price far off that comes back at once" },
+  stale_price: {
+    name: "Stale prices",
+    meaning: "a price that stands still for longer than is usual for this symbol",
+  },
+  zero_volume_run: {
+    name: "Runs without volume",
+    meaning: "more bars in a row without volume than is usual for this symbol",
+  },
+  extreme_return: {
+    name: "Extreme returns",
+    meaning: "a very large move from one bar to the next, often real",
+  },
+};
+
+export const SEVERITIES: Record<QualityFinding["severity"], string> = {
+  bad: "cannot be true",
+  suspect: "look at it",
+  note: "probably real",
+};

@@ -1,0 +1,68 @@
+"""Commands about registered model versions: models list, models activate."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Annotated, Any
+
+import orjson
+import typer
+
+from candlecast.cli.printing import echo_json, echo_table
+from candlecast.cli.session import Json, opened
+from candlecast.store.registry import ModelVersion
+
+
+def register(app: typer.Typer) -> None:
+    """Enter these commands."""
+    models = typer.Typer(no_args_is_help=True, help="Registered model versions.")
+    models.command("list")(list_models)
+    models.command("activate")(activate_model)
+    app.add_typer(models, name="models")
+
+
+def activate_model(version: Annotated[str, typer.Argument(help="Its name.")]) -> None:
+    """Let a registered version serve.
+
+    Example: candlecast models activate lightgbm-20130301-83871cf6
+    """
+    with opened() as stores:
+        stores.registry.activate(version)
+    typer.echo(f"{version} serves now")
+
+
+def list_models(is_json: Json = False) -> None:
+    """List the registered versions, the newest first.
+
+    Example: candlecast models list --json
+    """
+    with opened() as stores:
+        versions = sorted(stores.registry.list(), key=lambda v: v.created_at, reverse=True)
+    if is_json:
+        echo_json([version_values(version) for version in versions])
+        return
+    rows = [
+        [
+            ("* " if v.is_active else "  ") + v.version,
+            ", ".join(v.horizons),
+            f"{v.training_from:%Y-%m-%d} to {v.training_until:%Y-%m-%d}",
+            _skill(v),
+        ]
+        for v in versions
+    ]
+    echo_table("Models (* serves)", ("version", "horizons", "trained on", "CRPS skill"), rows)
+
+
+def version_values(version: ModelVersion) -> dict[str, Any]:
+    """A version as plain values."""
+    plain = asdict(version)
+    return plain | {
+        "timeframe": version.timeframe.name,
+        "spec": orjson.loads(version.spec),
+        "metrics": orjson.loads(version.metrics),
+    }
+
+
+def _skill(version: ModelVersion) -> str:
+    overall = orjson.loads(version.metrics).get("overall")
+    return f"{overall['crps_skill_vs_climatology']:+.2%}" if overall else "unknown"
