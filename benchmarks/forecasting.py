@@ -25,6 +25,7 @@ from measure import Row, Section, Steps, interleaved, seconds
 
 DAILY = Timeframe.parse("1d")
 SPEC = ExperimentSpec(
+    allow_simulated=True,
     seed=SEED,
     splits=SplitSpec(n_splits=1, test_size=21),
     model=ModelSpec(parameters={"n_jobs": 1}),  # the result does not depend on it

@@ -43,6 +43,7 @@ def reported(run: Run) -> dict[str, Any]:
     )
     threads = {"n_jobs": 1} if run.model == "lightgbm" else {}
     spec = ExperimentSpec(
+        allow_simulated=True,
         labels=LabelSpec(horizons=run.horizons),
         splits=SplitSpec(n_splits=run.n_splits),
         model=ModelSpec(kind=run.model, parameters=threads),

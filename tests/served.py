@@ -28,6 +28,7 @@ NOW = datetime(2004, 10, 12, 20, 0, tzinfo=UTC)
 SILENT = "SILENT"
 """A symbol without bars."""
 SPEC = ExperimentSpec(
+    allow_simulated=True,
     min_bars=300,
     splits=SplitSpec(n_splits=2),
     model=ModelSpec(kind="ewma"),

@@ -163,6 +163,7 @@ class ScriptedFeed:
                 return
             else:
                 self._reach(step.until, sink)
+                began = clock.now()  # what a mute connection did not bring is lost
         self._reach(vendor.end, sink)
 
     def _reach(self, instant, sink):
@@ -185,7 +186,13 @@ def played(
     told = []
     symbols = [Symbol(ticker, calendar=calendar) for ticker in tickers]
     chosen = StreamOptions(
-        **{"source": "vendor", "backoff": quick_backoff(), "tell": told.append, "until": vendor.end}
+        **{
+            "source": "vendor",
+            "is_deriving": False,
+            "backoff": quick_backoff(),
+            "tell": told.append,
+            "until": vendor.end,
+        }
         | options
     )
     stores = opened(home, vendor.clock)

@@ -6,7 +6,7 @@ import type { ChartBar, HorizonForecast } from "../src/data/client";
 const DAY = 86_400;
 
 function bar(day: number, close: number): ChartBar {
-  return { time: day * DAY, open: close, high: close, low: close, close, volume: 1 };
+  return { time: day * DAY, open: close, high: close, low: close, close, volume: 1, is_simulated: false };
 }
 
 function forecastFrom(day: number, lastClose: number, nSteps: number): HorizonForecast {

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from candlecast.api import chart, market, operations, predict, report, responses
+from candlecast.api import chart, market, operations, predict, quality, report, responses
 from candlecast.api.app import create_app
 from candlecast.domain.market import FixedClock, SystemClock
 from candlecast.errors import DatabaseBusy, RateLimited
@@ -25,6 +25,7 @@ MODELS = {
     "/api/v1/chart/SYN00?timeframe=5m": chart.Chart,
     "/api/v1/forecasts": predict.Forecasts,
     "/api/v1/forecasts?symbol=SYN01&horizon=1W": predict.Forecasts,
+    "/api/v1/quality?symbol=SYN00": quality.Quality,
     "/api/v1/report": report.Report,
     "/api/v1/report?symbol=SYN00&symbol=SYN01&horizon=1D&by_symbol=false": report.Report,
     f"/api/v1/report?symbol={SILENT}": report.Report,
@@ -69,7 +70,7 @@ def test_an_answer_has_exactly_the_documented_shape(client, path):
 
 def test_the_description_names_the_shape_of_every_answer_and_error(client):
     described = client.get("/api/v1/openapi.json").json()
-    assert len(described["paths"]) == 6
+    assert len(described["paths"]) == 7
     for path, item in described["paths"].items():
         answers = item["get"]["responses"]
         assert "$ref" in answers["200"]["content"]["application/json"]["schema"], path

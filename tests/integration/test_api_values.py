@@ -32,6 +32,7 @@ def bars(close, adj_close, actions=None):
         **prices,
         "volume": [100.0] * n,
         "adj_close": pl.Series(adj_close, dtype=pl.Float64),
+        "source": pl.Series(["files"] * n, dtype=pl.String),
     }
     return with_factors(pl.DataFrame(frame), actions)
 

@@ -75,7 +75,8 @@ def test_the_commands_are_those_of_the_documentation():
     assert {" ".join(names) for names in COMMANDS} == {
         *("demo", "db upgrade", "ingest", "train", "evaluate", "forecast", "settle", "report"),
         *("models list", "models activate", "audit", "serve"),
-        *("labels compute", "features compute"),
+        *("labels compute", "features compute", "stream", "symbols list", "symbols set"),
+        "data check",
     }
 
 
@@ -95,6 +96,7 @@ JSON: dict[str, tuple[tuple[str, ...], set[str]]] = {
     "report": ((), {"overall", "horizons", "symbols", "origins", "n_settled", "model_versions"}),
     "labels compute": (("--horizon", "1D"), {"n_written"}),
     "features compute": ((), {"n_written"}),
+    "data check": ((), {"as_of", "symbols"}),
     "audit": (("--symbols", "IBM"), {"features", "findings"}),
 }
 
@@ -113,7 +115,8 @@ def test_every_command_that_has_something_to_say_can_say_it_in_json():
         for names, c in COMMANDS.items()
         if any("--json" in p.opts for p in c.params)
     }
-    assert has_json == {" ".join(names) for names in COMMANDS} - {"serve", "models activate"}
+    silent = {"serve", "models activate", "symbols set"}
+    assert has_json == {" ".join(names) for names in COMMANDS} - silent
     (version,) = call("models", "list", "--json").json()
     assert version["is_active"]
     assert version["spec"]["symbols"] == ["AAPL", "IBM", "MSFT"]

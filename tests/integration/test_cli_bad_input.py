@@ -7,7 +7,7 @@ import pytest
 
 from candlecast.store.bars import read_bars
 from command_line import call
-from pipeline_rows import DAILY, all_rows, opened, sample_bars
+from pipeline_rows import DAILY, all_rows, changes, opened, sample_bars
 
 BARS = sample_bars("AAPL", "IBM", n_sessions=520).drop("source", "vwap", "trade_count")
 GOOD = BARS.filter(symbol="IBM").drop("symbol").with_columns(pl.col("ts").dt.date())
@@ -134,7 +134,10 @@ def test_a_bad_file_does_not_touch_what_is_stored_of_its_symbol(home):
     before = all_rows(f"sqlite:///{home}/var/candlecast.db")
     BAD["HILO"][0].rename(FORMS).write_csv("files/HILO.csv")
     assert call("ingest", "files", "files/HILO.csv").code == 1
-    assert all_rows(f"sqlite:///{home}/var/candlecast.db") == before
+    changed = changes(before, all_rows(f"sqlite:///{home}/var/candlecast.db"))
+    assert set(changed) == {"bar_quarantine"}  # what was refused is kept aside
+    (row,) = changed["bar_quarantine"]
+    assert "files/HILO.csv:9" in row
 
 
 def test_a_symbol_in_two_files_that_disagree_is_refused_naming_both(home):

@@ -8,11 +8,12 @@ import polars as pl
 import pytest
 
 from candlecast.domain.frames import ACTIONS, INDICES, NEWS, QUOTES
-from candlecast.domain.market import Symbol
+from candlecast.domain.market import Symbol, Timeframe
 from candlecast.domain.sources import FetchedRows, Request
 from candlecast.errors import InvalidSpec, NotFound
 from candlecast.pipelines.facts import ingest_facts
 from candlecast.store.bars import write_symbols
+from candlecast.store.coverage import pin
 from candlecast.store.facts import read_facts
 from candlecast.store.quotes import read_quotes
 from pipeline_rows import at, opened
@@ -135,6 +136,27 @@ def test_actions_of_a_symbol_without_bars_are_named_and_the_others_kept(stores):
     assert (run.n_fetched, run.n_new) == (2, 1)
     assert set(run.failures) == {"Z"}
     assert read_facts(stores.database, ACTIONS)["symbol"].to_list() == ["A"]
+
+
+def test_an_action_that_comes_after_its_prices_were_used_is_known_from_then_on(stores):
+    row = {"symbol": "A", "ex_date": ago(60), "kind": "split", "value": 2.0, "source": "x"}
+    wire = Wire([{**row, "known_at": ago(80)}])
+    pin(stores.database, Timeframe.parse("1d"), ago(50))
+    ingest_facts(stores, "actions", "x", wire, Request((Symbol("A"),)))
+    assert read_facts(stores.database, ACTIONS, as_of=ago(1)).is_empty()
+    assert read_facts(stores.database, ACTIONS)["known_at"].to_list() == [NOW]
+
+
+def test_a_dividend_that_another_source_rounds_is_no_correction(stores):
+    def told(value, source, now=NOW):
+        row = {"symbol": "A", "ex_date": ago(60), "kind": "dividend", "known_at": ago(80)}
+        wire = Wire([{**row, "value": value, "source": source}])
+        request = Request((Symbol("A"),))
+        return ingest_facts(at(stores, now), "actions", source, wire, request).n_new
+
+    assert told(0.205714, "one") == 1
+    assert told(0.2057, "two") == 0
+    assert told(0.21, "two", NOW + timedelta(hours=1)) == 1
 
 
 def test_the_last_quote_is_stored(stores):

@@ -8,7 +8,7 @@ import pytest
 from candlecast.api import quality
 from candlecast.api.app import create_app
 from candlecast.domain.frames import ACTIONS, UNSTAMPED
-from candlecast.domain.market import FixedClock, Symbol, Timeframe
+from candlecast.domain.market import FixedClock, Symbol
 from candlecast.errors import NotFound
 from candlecast.monitoring.quality import KINDS
 from candlecast.pipelines.check import CheckQuery, check_data, check_files
@@ -24,8 +24,8 @@ from served import asking
 CLEAN = sample_bars("AAPL", "IBM", "MSFT", n_sessions=800)
 DAYS = CLEAN["ts"].unique().sort()
 LAST = closing(DAYS[-1])
+UNTIL = f"{DAYS[-1]:%Y-%m-%d}"
 PRICES = ("open", "high", "low", "close")
-NO_VOLUME = {"volume": pl.lit(0.0)}
 
 
 def spoilt():
@@ -93,8 +93,10 @@ def kinds_of(run, ticker):
 
 def test_the_defects_of_each_symbol_are_found_and_the_clean_one_is_good(stores):
     run = check_data(stores, CheckQuery())
-    assert {"gap": 1, "stale_price": 1, "unadjusted_split": 1} == {
-        k: n for k, n in kinds_of(run, "AAPL").items() if k != "extreme_return"
+    assert {k: n for k, n in kinds_of(run, "AAPL").items() if k != "extreme_return"} == {
+        "gap": 1,
+        "stale_price": 1,
+        "unadjusted_split": 1,
     }
     assert kinds_of(run, "IBM") == {"impossible": 1}
     assert kinds_of(run, "MSFT") == {}
@@ -197,7 +199,7 @@ def test_a_file_that_cannot_be_read_is_bad_and_named(tmp_path):
 
 def test_the_command_prints_a_table_and_the_worst_and_fails_only_when_strict(home, monkeypatch):
     monkeypatch.setenv("CANDLECAST_HOME", str(home))
-    until = ("--end", "2013-02-28")
+    until = ("--end", UNTIL)
     answer = call("data", "check", *until)
     assert answer.code == 0
     assert "impossible" in answer.out
@@ -209,9 +211,7 @@ def test_the_command_prints_a_table_and_the_worst_and_fails_only_when_strict(hom
 
 def test_the_command_tells_machines_everything(home, monkeypatch):
     monkeypatch.setenv("CANDLECAST_HOME", str(home))
-    answer = call(
-        "data", "check", "--symbols", "AAPL", "--kind", "gap", "--end", "2013-02-28", "--json"
-    )
+    answer = call("data", "check", "--symbols", "AAPL", "--kind", "gap", "--end", UNTIL, "--json")
     (found,) = answer.json()["symbols"].values()
     assert (found["n_bars"], found["state"], found["counts"]) == (796, "look", {"gap": 1})
     (gap,) = found["findings"]
@@ -273,4 +273,3 @@ def test_no_more_than_the_newest_findings_are_sent(own_stores):
     assert sum(wild["counts"].values()) > quality.MAX_FINDINGS
     assert len(wild["findings"]) == quality.MAX_FINDINGS
     assert list(wild["counts"]) == [kind for kind in KINDS if kind in wild["counts"]]
-    assert Timeframe.parse("1d") == DAILY

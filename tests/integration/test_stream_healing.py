@@ -5,9 +5,11 @@ from datetime import timedelta
 from pathlib import Path
 
 import polars as pl
-from hypothesis import HealthCheck, given, settings
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
+from candlecast.domain.sources import Trade
 from candlecast.store.bars import read_bars
 from stream_feeds import (
     CLOSE,
@@ -26,7 +28,7 @@ from stream_feeds import (
 )
 
 SECOND = timedelta(seconds=1)
-N_MINUTES = 12
+N_MINUTES = 8
 START = CLOSE - N_MINUTES * MINUTE
 
 minutes = st.integers(0, N_MINUTES - 1)
@@ -48,6 +50,7 @@ def scripted(truth, fates):
         end = item.ts + MINUTE
         first = bar(item.symbol, item.ts, 5.0)
         if fate == "corrected":
+            lag = min(lag, 2)  # the archive has it when the session is asked for once more
             script += [Tell(end + SECOND, first), Tell(end + lag * MINUTE, item)]
             archive += [(end, first), (end + lag * MINUTE, item)]
             continue
@@ -62,7 +65,12 @@ def scripted(truth, fates):
     return script, archive
 
 
-@settings(max_examples=25, suppress_health_check=[HealthCheck.too_slow])
+@pytest.mark.slow
+@settings(
+    max_examples=12,
+    phases=[Phase.explicit, Phase.reuse, Phase.generate],
+    suppress_health_check=[HealthCheck.too_slow],
+)
 @given(deliveries, outages)
 def test_any_mix_of_faults_followed_by_a_heal_gives_exactly_the_true_bars(fates, drawn):
     truth = seeded_bars(["A", "B"], START, N_MINUTES)
@@ -103,8 +111,6 @@ def test_what_was_known_at_any_instant_is_read_the_same_after_later_corrections(
 
 
 def test_a_trade_only_feed_without_faults_needs_no_healing(tmp_path):
-    from candlecast.domain.sources import Trade
-
     trades = [
         Trade(symbol, START + number * 10 * SECOND, 10.0 + number % 7, 2.0, str(number))
         for number in range(6 * N_MINUTES)
@@ -123,7 +129,7 @@ def test_a_trade_only_feed_without_faults_needs_no_healing(tmp_path):
             volume=pl.len() * 2.0,
         )
     )
-    vendor = Vendor(ManualClock(START - SECOND * 3), script, [])
+    vendor = Vendor(ManualClock(START - 2 * MINUTE), script, [])
     run, stored, _ = played(vendor, tmp_path, ["A", "B"])
     assert set(stored.select(truth.columns).rows()) == set(truth.rows())
     assert run.n_revised == run.n_healed == 0

@@ -10,20 +10,25 @@ import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from multiprocessing.queues import Queue
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
 import sqlalchemy as sa
 
+from candlecast.domain.frames import FEATURES, LABELS
+from candlecast.domain.market import Timeframe
 from candlecast.store import timescale
 from candlecast.store.bars import write_bars
 from candlecast.store.database import Database
-from integration.store_rows import DAILY, TICKERS, bar, bars_of, with_symbols
+from candlecast.store.features import write_features, write_labels
+from candlecast.store.ledger import Batch, append
+from integration.store_rows import DAILY, TICKERS, bar, bars_of, day, forecasts_of, with_symbols
 
 SERVER_USER = "postgres"
 SETTINGS = """
@@ -100,6 +105,34 @@ def start_together(url: str, barrier: Barrier, failures: Queue[str]) -> None:
             write_bars(database, DAILY, bars_of(bar(symbol, 1) for symbol in TICKERS))
     except Exception as error:  # noqa: BLE001 - the test shows it
         failures.put(f"{type(error).__name__}: {error}")
+
+
+def change(database: Database, function: Callable[[sa.Connection], object]) -> object:
+    """Call `function` in a transaction under the migration lock."""
+    with database.transaction(lock="migrations") as connection:
+        return function(connection)
+
+
+def renewed(connection: sa.Connection) -> None:
+    """Make the aggregates of features anew, as is done around new columns."""
+    with timescale.renewing_feature_aggregates(connection):
+        pass
+
+
+def filled(database: Database) -> Database:
+    """Bars with a revision, features of two timeframes, labels, forecasts."""
+    with_symbols(database)
+    write_bars(database, DAILY, bars_of(bar(s, n, n + 1.0) for s in TICKERS for n in range(90)))
+    write_bars(database, DAILY, bars_of([bar("AAPL", 5, 99.0, known=200)]))
+    keys = pl.DataFrame({"symbol": ["AAPL"] * 60, "ts": [day(n) for n in range(60)]})
+    values = keys.with_columns(as_of=pl.col("ts"), trend=pl.arange(60).cast(pl.Float64))
+    for timeframe in (DAILY, Timeframe(60)):
+        write_features(database, timeframe, FEATURES.conform(values), "set")
+    change(database, renewed)
+    labels = keys.with_columns(horizon=pl.lit("1D"), horizon_bars=1, value=0.5, end_at=pl.col("ts"))
+    write_labels(database, DAILY, LABELS.conform(labels), "forward_return")
+    append(database, forecasts_of(TICKERS, [1, 2]), Batch(DAILY, "live", "v1", None, day(9), "s"))
+    return database
 
 
 def execute(database: Database, *statements: str) -> None:

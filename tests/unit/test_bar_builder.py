@@ -233,8 +233,6 @@ def test_memory_does_not_grow_with_time():
         for symbol in ("A", "B", "C"):
             late = trade(60 * minute + 30, symbol=symbol, name=str(minute))
             builder.add(late, late.at)
-        builder.interrupt(now)
-        builder.resume(now)
         assert len(builder.closed(now)) == 3
         sizes.append(builder.n_minutes)
     assert max(sizes) == sizes[-1] <= 3 * 8

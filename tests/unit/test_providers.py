@@ -1,5 +1,6 @@
 """The contract of every provider, and the truth behind the simulated markets."""
 
+import inspect
 from datetime import UTC, date, datetime, timedelta
 
 import numpy as np
@@ -15,6 +16,7 @@ from candlecast.domain.frames import UNSTAMPED
 from candlecast.domain.market import FixedClock, Symbol, Timeframe, trading_calendar
 from candlecast.domain.sources import Request
 from candlecast.errors import InvalidSpec, NotFound
+from candlecast.pipelines.facts import KINDS
 from candlecast.providers import sample
 from candlecast.providers.synthetic import SWITCH, VOLATILITY, make_market
 
@@ -35,8 +37,14 @@ def provider(request, tmp_path):
     return PROVIDERS.get("files")(tmp_path)
 
 
-def test_the_catalogue_lists_the_providers_of_this_file():
-    assert set(PROVIDERS.names()) == {"files", "sample", "synthetic"}
+def test_every_provider_offers_something_and_says_how_late_it_is():
+    offers = {f"fetch_{what}" for what in ("bars", *(method[6:] for method, _ in KINDS.values()))}
+    for name in PROVIDERS.names():
+        factory = PROVIDERS.get(name)
+        assert any(hasattr(factory, method) for method in (*offers, "open_feed")), name
+        told = inspect.signature(factory).parameters.get("delay_seconds")
+        delay = told.default if told else factory.delay_seconds
+        assert delay >= 0, name
 
 
 def test_bars_are_unstamped_named_after_their_source_and_the_same_each_time(provider):

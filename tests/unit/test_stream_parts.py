@@ -132,9 +132,10 @@ def test_a_session_that_has_ended_is_asked_for_once():
     reconciler = Reconciler(symbols, 15 * MINUTE, FRIDAY_CLOSE - 5 * MINUTE)
     for ticker in ("A", "B"):
         reconciler.hear(ticker, FRIDAY_CLOSE - MINUTE)
-    due = reconciler.due(FRIDAY_CLOSE + MINUTE)
+    assert reconciler.due(FRIDAY_CLOSE + MINUTE) == []
+    due = reconciler.due(FRIDAY_CLOSE + 2 * MINUTE)
     assert [(tickers, end) for tickers, _, end in due] == [(["A"], FRIDAY_CLOSE)]
-    assert reconciler.due(FRIDAY_CLOSE + 2 * MINUTE) == []
+    assert reconciler.due(FRIDAY_CLOSE + 3 * MINUTE) == []
 
 
 def test_a_full_inlet_holds_the_feed_back_and_drops_nothing():

@@ -61,6 +61,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/quality": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Quality
+         * @description Gaps, stale prices, outliers, impossible bars and splits that are not accounted for.
+         */
+        get: operations["quality"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/report": {
         parameters: {
             query?: never;
@@ -196,6 +216,8 @@ export interface components {
              * Format: date-time
              */
             now: string;
+            /** @description The bar that still forms, for display only. */
+            open_bar: components["schemas"]["ChartBar"] | null;
             /** Symbol */
             symbol: string;
             /** Timeframe */
@@ -210,6 +232,11 @@ export interface components {
             close: number;
             /** High */
             high: number;
+            /**
+             * Is Simulated
+             * @description Whether it was invented, not traded.
+             */
+            is_simulated: boolean;
             /** Low */
             low: number;
             /** Open */
@@ -314,6 +341,11 @@ export interface components {
             /** Horizon */
             horizon: string;
             /**
+             * Is Simulated
+             * @description Whether it is made of bars that were never traded.
+             */
+            is_simulated: boolean;
+            /**
              * Label
              * @enum {string}
              */
@@ -383,6 +415,58 @@ export interface components {
             Bullish: number;
             /** Neutral */
             Neutral: number;
+        };
+        /**
+         * Quality
+         * @description What was found in the newest bars of each symbol.
+         */
+        Quality: {
+            /**
+             * Now
+             * Format: date-time
+             */
+            now: string;
+            /** Symbols */
+            symbols: {
+                [key: string]: components["schemas"]["SymbolQuality"];
+            };
+            /** Timeframe */
+            timeframe: string;
+        };
+        /**
+         * QualityFinding
+         * @description Something that is wrong, or looks wrong, with the bars from `start` to `end`.
+         *
+         *     ``bad`` cannot be true, ``suspect`` should be looked at, ``note`` is probably real. `value` is
+         *     its size: bars missed, a return, or new shares for one old; null where it has none.
+         */
+        QualityFinding: {
+            /**
+             * End
+             * Format: date-time
+             */
+            end: string;
+            /**
+             * Kind
+             * @enum {string}
+             */
+            kind: "impossible" | "gap" | "unadjusted_split" | "outlier" | "stale_price" | "zero_volume_run" | "extreme_return";
+            /** Message */
+            message: string;
+            /** N Bars */
+            n_bars: number;
+            /**
+             * Severity
+             * @enum {string}
+             */
+            severity: "bad" | "suspect" | "note";
+            /**
+             * Start
+             * Format: date-time
+             */
+            start: string;
+            /** Value */
+            value: number | null;
         };
         /**
          * Report
@@ -565,6 +649,11 @@ export interface components {
             /** Horizon */
             horizon: string;
             /**
+             * Is Simulated
+             * @description Whether it is made of bars that were never traded.
+             */
+            is_simulated: boolean;
+            /**
              * Label
              * @enum {string}
              */
@@ -610,6 +699,25 @@ export interface components {
             yhat: number;
             /** Yhat Std */
             yhat_std: number;
+        };
+        /**
+         * SymbolQuality
+         * @description One symbol: how many findings of each kind, the worst they say, and the newest of them.
+         */
+        SymbolQuality: {
+            /** Counts */
+            counts: {
+                [key: string]: number;
+            };
+            /** Findings */
+            findings: components["schemas"]["QualityFinding"][];
+            /** N Bars */
+            n_bars: number;
+            /**
+             * State
+             * @enum {string}
+             */
+            state: "good" | "look" | "bad";
         };
         /**
          * Symbols
@@ -769,6 +877,58 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["Disclaimer"];
+                };
+            };
+            /** @description Unknown name; the message lists the close ones. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A parameter makes no sense. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Busy; try again after Retry-After seconds. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    quality: {
+        parameters: {
+            query: {
+                /** @description Repeat it for several. */
+                symbol: string[];
+                /** @description Length of a bar, e.g. 1d. */
+                timeframe?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Quality"];
                 };
             };
             /** @description Unknown name; the message lists the close ones. */

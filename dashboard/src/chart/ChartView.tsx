@@ -9,6 +9,7 @@ import { readPalette } from "./palette";
 
 interface Props {
   bars: readonly ChartBar[];
+  openBar: ChartBar | null;
   fan: readonly FanStep[];
   isDaily: boolean;
   span: Span;
@@ -17,7 +18,8 @@ interface Props {
   onHover: (time: number | null) => void;
 }
 
-export function ChartView({ bars, fan, isDaily, span, theme, description, onHover }: Props) {
+export function ChartView({ bars, openBar, fan, isDaily, span, theme, ...rest }: Props) {
+  const { description, onHover } = rest;
   const container = useRef<HTMLDivElement>(null);
   const chart = useRef<ForecastChart | null>(null);
 
@@ -36,8 +38,8 @@ export function ChartView({ bars, fan, isDaily, span, theme, description, onHove
   }, [theme]);
 
   useEffect(() => {
-    chart.current?.setData(bars, fan, isDaily);
-  }, [bars, fan, isDaily]);
+    chart.current?.setData({ closed: bars, open: openBar }, fan, isDaily);
+  }, [bars, openBar, fan, isDaily]);
 
   useEffect(() => {
     chart.current?.show(span);

@@ -16,8 +16,14 @@ import { type FanStep, type Span, visibleSpan } from "./fan";
 import { FanSeries } from "./fanSeries";
 import type { Palette } from "./palette";
 
+/** Bars that have ended, and the one that still forms. */
+export interface DrawnBars {
+  closed: readonly ChartBar[];
+  open: ChartBar | null;
+}
+
 export interface ForecastChart {
-  setData(bars: readonly ChartBar[], fan: readonly FanStep[], isDaily: boolean): void;
+  setData(bars: DrawnBars, fan: readonly FanStep[], isDaily: boolean): void;
   setPalette(palette: Palette): void;
   show(span: Span): void;
   destroy(): void;
@@ -47,6 +53,7 @@ export function createForecastChart(
   const candles = chart.addSeries(CandlestickSeries, { priceLineStyle: LineStyle.Dotted });
 
   let shown: readonly ChartBar[] = [];
+  let forming: ChartBar | null = null;
   let colors: Palette | null = null;
   let nSteps = 0;
 
@@ -62,11 +69,23 @@ export function createForecastChart(
   chart.timeScale().subscribeSizeChange(applySpan);
   chart.subscribeCrosshairMove(({ time }) => onHover(typeof time === "number" ? time : null));
 
-  const paintVolume = () => {
+  const paintBars = () => {
     if (!colors) return;
-    const { upVolume, downVolume } = colors;
+    const { upVolume, downVolume, muted } = colors;
+    const drawn = forming ? [...shown, forming] : shown;
+    candles.setData(
+      drawn.map((bar) => ({
+        time: bar.time as UTCTimestamp,
+        open: bar.open,
+        high: bar.high,
+        low: bar.low,
+        close: bar.close,
+        // What was never traded, or has not ended, does not look like the others.
+        ...(bar.is_simulated || bar === forming ? { color: muted, wickColor: muted } : {}),
+      })),
+    );
     volume.setData(
-      shown.map((bar) => ({
+      drawn.map((bar) => ({
         time: bar.time as UTCTimestamp,
         value: bar.volume,
         color: bar.close >= bar.open ? upVolume : downVolume,
@@ -76,20 +95,21 @@ export function createForecastChart(
 
   return {
     setData(bars, steps, isDaily) {
-      shown = bars;
-      nSteps = Math.max(0, steps.filter((step) => step.time > (bars.at(-1)?.time ?? 0)).length);
-      const digits = priceDecimals(bars.at(-1)?.close ?? 1);
+      shown = bars.closed;
+      forming = bars.open;
+      const last = shown.at(-1);
+      nSteps = Math.max(0, steps.filter((step) => step.time > (last?.time ?? 0)).length);
+      const digits = priceDecimals(last?.close ?? 1);
       const priceFormat = { type: "price", precision: digits, minMove: 10 ** -digits } as const;
       candles.applyOptions({ priceFormat });
       fan.applyOptions({ priceFormat });
-      candles.setData(bars.map(({ time, ...prices }) => ({ time: time as UTCTimestamp, ...prices })));
       fan.setData(steps.map((step) => ({ time: step.time as UTCTimestamp, step })));
       const timeFormatter = (time: Time) => (isDaily ? formatDay : formatInstant)(time as number);
       chart.applyOptions({
         timeScale: { timeVisible: !isDaily },
         localization: { timeFormatter },
       });
-      paintVolume();
+      paintBars();
     },
     setPalette(palette) {
       colors = palette;
@@ -111,7 +131,7 @@ export function createForecastChart(
         priceLineColor: muted,
       });
       fan.applyOptions({ color: palette.fan, bandColors: palette.fanBands });
-      paintVolume();
+      paintBars();
     },
     show(span) {
       wanted = span;

@@ -16,6 +16,17 @@ export function Banners({ chart, forecast }: Props) {
           data on show. Nothing here is about today.
         </p>
       )}
+      {chart.bars.some((bar) => bar.is_simulated) && (
+        <p className="banner warning" role="alert">
+          <strong>Simulated bars</strong>: the grey candles were invented, not traded. They are no
+          training data unless they were asked for.
+        </p>
+      )}
+      {forecast?.is_simulated && (
+        <p className="banner warning" role="alert">
+          <strong>Simulated forecast</strong>: it is made of bars that were never traded.
+        </p>
+      )}
       {forecast?.state === "stale" && (
         <p className="banner warning" role="alert">
           <strong>This forecast is stale</strong>: it was made from data up to{" "}

@@ -56,6 +56,7 @@ export function ChartPanel({ chart, forecast, currency, onHorizon }: Props) {
           <ChartLegend bars={chart.bars} fan={fan} hovered={hovered} currency={currency} />
           <ChartView
             bars={chart.bars}
+            openBar={chart.open_bar}
             fan={fan}
             isDaily={isDaily}
             span={span}
@@ -71,7 +72,10 @@ export function ChartPanel({ chart, forecast, currency, onHorizon }: Props) {
               chosen={span}
               onChoose={setSpan}
             />
-            <span className="muted small">Prices adjusted for splits and dividends</span>
+            <span className="muted small">
+              Prices adjusted for splits and dividends
+              {chart.open_bar && "; the grey candle at the end still forms"}
+            </span>
           </div>
           {forecast && <PointsTable forecast={forecast} currency={currency} isDaily={isDaily} />}
         </>

@@ -97,10 +97,10 @@ function FindingList({ findings }: { findings: readonly QualityFinding[] }) {
       {findings.map((finding) => (
         <li key={`${finding.kind} ${finding.start} ${finding.end}`} className={finding.severity}>
           <p className="small">
-            <strong>{KINDS[finding.kind].name}</strong>, {spanInWords(finding)}
+            <strong>{KINDS[finding.kind].one}</strong>, {spanInWords(finding)}
             <span className="muted"> · {SEVERITIES[finding.severity]}</span>
           </p>
-          <p className="muted small">{finding.message}</p>
+          <p className="muted small message">{finding.message}</p>
         </li>
       ))}
     </ul>

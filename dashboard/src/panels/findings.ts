@@ -8,6 +8,12 @@ interface State {
   meaning: string;
 }
 
+interface Kind {
+  name: string;
+  one: string;
+  meaning: string;
+}
+
 export const STATES: Record<SymbolQuality["state"], State> = {
   good: {
     name: "Good",
@@ -29,27 +35,40 @@ export const STATES: Record<SymbolQuality["state"], State> = {
   },
 };
 
-export const KINDS: Record<QualityFinding["kind"], { name: string; meaning: string }> = {
+export const KINDS: Record<QualityFinding["kind"], Kind> = {
   impossible: {
     name: "Impossible bars",
+    one: "Impossible bar",
     meaning: "a price that is no positive number, or a high below a low",
   },
-  gap: { name: "Gaps", meaning: "bars that the calendar lets expect and that are not there" },
+  gap: {
+    name: "Gaps",
+    one: "Gap",
+    meaning: "bars that the calendar lets expect and that are not there",
+  },
   unadjusted_split: {
     name: "Unadjusted splits",
+    one: "Unadjusted split",
     meaning: "a jump like that of a split that the prices do not account for",
   },
-  outlier: { name: "Outliers", meaning: "a price far off that comes back at once" },
+  outlier: {
+    name: "Outliers",
+    one: "Outlier",
+    meaning: "a price far off that comes back at once",
+  },
   stale_price: {
     name: "Stale prices",
+    one: "Stale price",
     meaning: "a price that stands still for longer than is usual for this symbol",
   },
   zero_volume_run: {
     name: "Runs without volume",
+    one: "Run without volume",
     meaning: "more bars in a row without volume than is usual for this symbol",
   },
   extreme_return: {
     name: "Extreme returns",
+    one: "Extreme return",
     meaning: "a very large move from one bar to the next, often real",
   },
 };

@@ -14,7 +14,7 @@ from fastapi.routing import APIRoute
 from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
 
-from candlecast.api import chart, market, operations, predict, report
+from candlecast.api import chart, market, operations, predict, quality, report
 from candlecast.api.headers import HeadersMiddleware
 from candlecast.api.responses import ErrorBody, as_error, error_response
 from candlecast.errors import CandlecastError
@@ -56,7 +56,7 @@ def create_app(
         generate_unique_id_function=_operation_id,
     )
     app.state.stores = stores
-    for module in (operations, market, chart, predict, report):
+    for module in (operations, market, chart, quality, predict, report):
         app.include_router(module.router)
     app.add_exception_handler(CandlecastError, _on_known_error)
     app.add_exception_handler(RequestValidationError, _on_bad_request)

@@ -14,11 +14,13 @@ from candlecast.api.dependencies import StoresDep, SymbolPath, TimeframeDep, kno
 from candlecast.api.predict import HorizonForecast, LabelName, Probability, current_forecasts
 from candlecast.api.responses import ApiModel, as_json, iso
 from candlecast.domain.frames import ACTIONS
-from candlecast.domain.market import FixedClock, trading_calendar
+from candlecast.domain.market import FixedClock, Timeframe, trading_calendar
 from candlecast.domain.prices import factored_bars
 from candlecast.domain.sources import is_simulated
 from candlecast.pipelines.answer import DISCLAIMER
+from candlecast.pipelines.resample import open_bars
 from candlecast.store.facts import read_facts
+from candlecast.store.stores import Stores
 
 router = APIRouter(tags=["market"])
 
@@ -60,6 +62,7 @@ class Chart(ApiModel):
     now: datetime
     is_clock_fixed: bool
     bars: list[ChartBar]
+    open_bar: ChartBar | None = Field(description="The bar that still forms, for display only.")
     ml_summary: Summary | None
 
 
@@ -92,9 +95,21 @@ def chart(
             "now": iso(now),
             "is_clock_fixed": isinstance(stores.clock, FixedClock),
             "bars": rebased(factored.tail(limit)).to_dicts(),
+            "open_bar": _open_bar(stores, timeframe, factored),
             "ml_summary": _summary(forecasts),
         }
     )
+
+
+def _open_bar(
+    stores: Stores, timeframe: Timeframe, factored: pl.DataFrame
+) -> dict[str, Any] | None:
+    # On the basis of the newest close, as the bars are: a split since then shows at its end.
+    if factored.is_empty():
+        return None
+    forming = open_bars(stores, timeframe, factored["symbol"].unique().to_list())
+    newer = forming.filter(pl.col("ts") > factored["ts"][-1])
+    return next(iter(rebased(newer.with_columns(factor=pl.lit(1.0))).to_dicts()), None)
 
 
 def rebased(factored: pl.DataFrame) -> pl.DataFrame:

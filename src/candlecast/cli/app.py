@@ -15,7 +15,16 @@ from typing import Annotated, Any, Final
 import structlog
 import typer
 
-from candlecast.cli import data, ingesting, modelling, models, serving, streaming, symbols
+from candlecast.cli import (
+    data,
+    ingesting,
+    modelling,
+    models,
+    quality,
+    serving,
+    streaming,
+    symbols,
+)
 from candlecast.config import PREFIX, Settings
 from candlecast.errors import CandlecastError, InvalidSpec, NotFound
 
@@ -26,7 +35,7 @@ app: Final = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for commands in (ingesting, streaming, symbols, data, modelling, models, serving):
+for commands in (ingesting, streaming, symbols, quality, data, modelling, models, serving):
     commands.register(app)
 
 

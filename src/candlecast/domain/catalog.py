@@ -20,7 +20,6 @@ import polars as pl
 from candlecast.domain.distribution import FloatArray
 from candlecast.domain.examples import Examples, Rows
 from candlecast.domain.market import Timeframe, TradingCalendar
-from candlecast.domain.sources import Provider
 from candlecast.errors import InvalidSpec, NotFound
 
 T = TypeVar("T")
@@ -138,7 +137,7 @@ class Label(Protocol):
 FEATURES: Final[Catalog[Feature]] = Catalog("feature", "candlecast.features")
 LABELS: Final[Catalog[Label]] = Catalog("label", "candlecast.labels")
 MODELS: Final[Catalog[Callable[..., Any]]] = Catalog("model", "candlecast.models")
-PROVIDERS: Final[Catalog[Callable[..., Provider]]] = Catalog("provider", "candlecast.providers")
+PROVIDERS: Final[Catalog[Callable[..., Any]]] = Catalog("provider", "candlecast.providers")
 
 
 def feature(

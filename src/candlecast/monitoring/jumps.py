@@ -24,6 +24,8 @@ RESIDUE: Final = 0.25
 """A bad print leaves nothing behind: at least three quarters of the jump are taken back."""
 MAX_BAD_BARS: Final = 3
 """A level that is held for longer is a level, whatever led to it."""
+MOVES: Final = ("r", "up", "down")
+"""The return of a bar, and how far its high and low lie outside of open and close."""
 EXTREME_DAILY: Final = 0.5
 """The size from which a day's return is so often an error that one should look."""
 
@@ -57,8 +59,13 @@ def find_outliers(placed: pl.DataFrame) -> pl.DataFrame:
         up=(pl.col("high") / top).log(),
         down=(bottom / pl.col("low")).log(),
     )
+    measured = measured.with_columns(_hour(name).alias(f"{name}_hour") for name in MOVES)
     measured = measured.with_columns(
-        _scale_by_hour(name).alias(f"{name}_scale") for name in ("r", "up", "down")
+        (
+            pl.col(f"{name}_hour")
+            * robust_scale(pl.col(name) / pl.col(f"{name}_hour")).over("symbol")
+        ).alias(f"{name}_scale")
+        for name in MOVES
     )
     wicks = [_wick(measured, side) for side in ("up", "down")]
     spikes = [_spike(measured, n_bars) for n_bars in range(1, MAX_BAD_BARS + 1)]
@@ -83,14 +90,12 @@ def find_outliers(placed: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def _scale_by_hour(name: str) -> pl.Expr:
-    # What is usual at this time of day, times how wild the hours around are. Daily bars have one
-    # time of day only.
+def _hour(name: str) -> pl.Expr:
+    # How large moves are at this time of day, against all day; daily bars have one time only.
     size = pl.when(pl.col(name) != 0).then(pl.col(name).abs())
     hour = size.median().over("symbol", "bucket", "is_first")
     is_known = size.count().over("symbol", "bucket", "is_first") >= MIN_SCALE_BARS
-    factor = pl.when(is_known).then(hour / size.median().over("symbol")).fill_null(1.0)
-    return factor * robust_scale(pl.col(name) / factor).over("symbol")
+    return pl.when(is_known).then(hour / size.median().over("symbol")).fill_null(1.0)
 
 
 def _spike(measured: pl.DataFrame, n_bars: int) -> pl.DataFrame:

@@ -26,8 +26,9 @@ SMALLEST: Final = 0.1
 """Log size from which a distribution is looked at: no regular dividend pays a tenth."""
 SPLIT_RATE: Final = 1 / 1000
 """Chance of a split in a session: about one in four years."""
-ODDS: Final = 4.0
-"""Reported where a split is at least four times as probable as a mere jump of the price."""
+ODDS, MOST_ODDS = 4.0, 1000.0
+"""Reported where a split is at least four times as probable as a mere jump of the price; more
+than a thousand to one is not claimed."""
 NEAR: Final = 0.01
 """An adjustment factor is rounded; a ratio is met if it is met to one percent."""
 SCALE_FLOOR: Final = 0.005
@@ -168,8 +169,8 @@ def _by_odds(days: pl.DataFrame, always_open: set[str]) -> pl.DataFrame:
         .sort("symbol", "ts", "log_odds", descending=[False, False, True])
         .unique(["symbol", "ts"], keep="first", maintain_order=True)
     )
-    said = "the price jumps as in a {}:{} split, odds {} to 1; record the split if there was one"
-    odds = pl.col("log_odds").clip(None, log(1e6)).exp().round(0).cast(pl.Int64)
+    said = "the price jumps as in a {}:{} split, odds {} to 1; record it, or take adjusted prices"
+    odds = pl.col("log_odds").clip(None, log(MOST_ODDS)).exp().round(0).cast(pl.Int64)
     return best.select(
         "symbol",
         "ts",

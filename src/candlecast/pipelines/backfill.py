@@ -55,6 +55,7 @@ class _Tally:
     failures: dict[str, str] = field(default_factory=dict)
 
     def add(self, written: BarsWritten, symbols: Sequence[str]) -> None:
+        """Count what one window came to."""
         self.written += written
         self.symbols.update(symbols)
 

@@ -180,7 +180,9 @@ def _still_traded(
     # Nothing is due of a symbol that is no longer active.
     gone = [ticker for ticker, symbol in traded.items() if not symbol.is_active]
     is_stale = (
-        pl.col("symbol").is_in(gone) & (pl.col("kind") == "gap") & (pl.col("start") > "newest")
+        pl.col("symbol").is_in(gone)
+        & (pl.col("kind") == "gap")
+        & (pl.col("start") > pl.col("newest"))
     )
     beside = found.join(newest, on="symbol", how="left", maintain_order="left")
     return beside.filter(~is_stale).select(found.columns)

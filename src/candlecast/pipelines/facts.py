@@ -19,8 +19,10 @@ from candlecast.domain.frames import (
     QUOTES,
     FrameSpec,
 )
+from candlecast.domain.market import MINUTES, Timeframe
 from candlecast.domain.sources import FetchedRows, Request
 from candlecast.errors import InvalidSpec, NotFound
+from candlecast.store.coverage import read_pin
 from candlecast.store.facts import read_facts, read_progress, write_facts, write_progress
 from candlecast.store.quotes import write_quotes
 from candlecast.store.stores import Stores
@@ -76,6 +78,8 @@ def ingest_facts(stores: Stores, kind: str, name: str, provider: Any, wanted: Re
     else:
         seen = {s: span for s, span in asked.items() if s in scopes or not s}
         stamped = _stamped(spec, rows, seen, now)
+        if spec is ACTIONS:
+            stamped = _unread(stores, stamped, now)
         n_new = write_facts(stores.database, spec, _told_once(stores, spec, stamped))
     spans = {
         scope: (min(wanted.start or now, asked.get(scope, (now, now))[0]), now)
@@ -123,6 +127,17 @@ def _stamped(
     return rows.with_columns(
         known_at=pl.when(is_late).then(pl.lit(now).cast(INSTANT)).otherwise("known_at")
     )
+
+
+def _unread(stores: Stores, actions: pl.DataFrame, now: datetime) -> pl.DataFrame:
+    # Prices that something stored was made of were made without an action that comes only now.
+    pins = [read_pin(stores.database, Timeframe(minutes)) for minutes in MINUTES.values()]
+    read_until = max((instant for instant in pins if instant is not None), default=None)
+    if read_until is None:
+        return actions
+    was_read = pl.col("known_at") <= read_until
+    moved = pl.when(was_read).then(pl.lit(now).cast(INSTANT)).otherwise("known_at")
+    return actions.with_columns(known_at=moved)
 
 
 def _told_once(stores: Stores, spec: FrameSpec, rows: pl.DataFrame) -> pl.DataFrame:

@@ -199,7 +199,8 @@ def _stored(stores: Stores, task: Task) -> pl.DataFrame:
 
 
 def _late(made: pl.DataFrame, stored: pl.DataFrame, task: Task, delay: timedelta) -> pl.DataFrame:
-    # Bars that may have had an earlier version, unless this one is stored or will not be.
+    # Bars that may have had an earlier version, unless this one is stored or will not be. What
+    # came within the delay is not looked into: live bars arrive then, and a look costs a read.
     parts = [made.select(*KEY, "known_at").with_columns(natural="known_at").clear()]
     for target in task.windows:
         part = made.filter(pl.col("minutes") == target.minutes).select(*KEY, "known_at")

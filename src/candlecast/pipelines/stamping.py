@@ -33,7 +33,7 @@ SAME_PRICE: Final = 1e-4
 
 @dataclass(frozen=True)
 class Stored:
-    """What became of fetched bars: `failures` are the provider's, and whom we refused as a whole."""
+    """What became of fetched bars; `failures` hold the provider's, and whom we refused whole."""
 
     written: BarsWritten
     symbols: tuple[str, ...]

@@ -15,6 +15,7 @@ from candlecast.domain.bar_builder import MINUTE, BarBuilder, minute_of, next_mi
 from candlecast.domain.market import Symbol
 from candlecast.domain.sources import BarSource, Feed, FeedBar, FeedSource, Fetched, Trade
 from candlecast.errors import CandlecastError, DatabaseBusy, InvalidSpec, RetryableError
+from candlecast.pipelines.derived import Deriver, LargeTrades
 from candlecast.pipelines.healing import Healer, gaps_at_start
 from candlecast.pipelines.inlet import Alive, Event, Inlet
 from candlecast.pipelines.missing import Span
@@ -65,6 +66,8 @@ class Streamer:
         self._stores, self._source, self._options = stores, source, options
         self._clock, self._on_closed = stores.clock, on_closed
         self._symbols = {symbol.ticker: symbol for symbol in symbols}
+        self._deriver = Deriver(stores, symbols) if options.is_deriving else None
+        self._large = LargeTrades(stores, options.source)
         self._recorder = Recorder(stores, symbols, options.source, is_covering=options.is_covering)
         self._builder = BarBuilder(options.delays)
         archive = source if isinstance(source, BarSource) else None
@@ -123,8 +126,11 @@ class Streamer:
         self._connected_at = now = self._clock.now()
         self.result.n_connections += 1
         self._builder.resume(now)
+        self._large.resume(now)
         self._covered_to = self._vouched_to = next_minute(now + self._options.delays.grace)
         n_new = self._heal_until(self._covered_to)
+        if self._is_starting and self._deriver is not None:
+            self._deriver.catch_up()
         self._is_starting = False
         if self._was_silent and not n_new and not self._healer.failures:
             self._watchdog.found_true()
@@ -183,6 +189,7 @@ class Streamer:
                 self._builder.add(event, now)
                 if isinstance(event, Trade):
                     self._trades[event.symbol] = event
+                    self._large.take(event)
 
     def _close_bars(self) -> None:
         # Stores all that has closed in one transaction; what a busy database refuses waits.
@@ -203,7 +210,12 @@ class Streamer:
         if covered:
             self._covered_to = next(iter(covered.values()))[1]
         if len(frame):
-            self._on_closed(frame)
+            self._hand_on(frame)
+
+    def _hand_on(self, frame: pl.DataFrame) -> None:
+        if self._deriver is not None:
+            self._deriver.note(frame)
+        self._on_closed(frame)
 
     def _newly_covered(self, now: datetime) -> dict[str, Span]:
         # What the feed has answered for since the last write: whole minutes that are surely over.
@@ -223,6 +235,8 @@ class Streamer:
         for tickers, start, end in self._reconciler.due(now):
             self._healer.gaps.add(tickers, start, end)
         self._healer.heal(most_questions=1)
+        if self._deriver is not None:
+            self._deriver.make_due(now)
 
     def _note(self, now: datetime) -> None:
         # The newest quotes and trades, and what was refused; a busy database gets the next ones.
@@ -237,6 +251,7 @@ class Streamer:
         for (ticker, reason), n in Counter((r.tick.symbol, r.reason) for r in refused).items():
             self._options.tell(f"{ticker}: {n} refused: {reason}")
         try:
+            self._large.write_due(now)
             self._recorder.write_quotes(quotes, trades)
             self._recorder.write_refused(refused)
         except DatabaseBusy as error:
@@ -261,7 +276,7 @@ class Streamer:
         self.result.n_healed += written.inserted
         self.result.n_revised += written.revised
         if n_news:
-            self._on_closed(frame)
+            self._hand_on(frame)
         return n_news
 
     def _pause(self, lasted: timedelta, error: Exception | None) -> None:
@@ -277,3 +292,5 @@ class Streamer:
         self._let_go()
         self._close_bars()
         self._note(self._clock.now())
+        if self._deriver is not None:
+            self._deriver.make_all()

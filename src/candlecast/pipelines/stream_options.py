@@ -24,6 +24,7 @@ class StreamOptions:
     session; by default two bars are overdue then. Every `reconcile` the archive is asked for
     symbols without a tick for a third of that time, and for every symbol once its session has
     ended. A feed whose absent bars prove nothing (a replay of the store) is not `is_covering`.
+    One that is `is_deriving` keeps coarser bars up to date as well.
     `tell` hears of reconnections, healed gaps and refusals.
     """
 
@@ -33,6 +34,7 @@ class StreamOptions:
     reconcile: timedelta = 15 * MINUTE
     delays: Delays = field(default_factory=Delays)
     is_covering: bool = True
+    is_deriving: bool = True
     backoff: Backoff = field(default_factory=lambda: Backoff(np.random.default_rng()))
     tell: Callable[[str], None] = ignore
 

@@ -87,7 +87,7 @@ class Reconciler:
 
     The feed is judged as a whole, so a symbol that the vendor has silently stopped sending must
     be found otherwise: one without a tick for a third of `every`, its market open, is asked for
-    every `every`, and each symbol once its session has ended.
+    every `every`, and each symbol two minutes after its session has ended.
     """
 
     def __init__(self, symbols: Collection[Symbol], every: timedelta, now: datetime) -> None:
@@ -104,10 +104,11 @@ class Reconciler:
         """Tickers and spans to be asked for now, each told once."""
         calendars = {symbol.calendar for symbol in self._symbols}
         found = []
-        for name, open_at, close_at in _sessions_ended(calendars, self._checked_at, now):
+        settled = now - FLIGHT
+        for name, open_at, close_at in _sessions_ended(calendars, self._checked_at, settled):
             own = [symbol.ticker for symbol in self._symbols if symbol.calendar == name]
             found.append((own, max(open_at, self._began_at), close_at))
-        self._checked_at = now
+        self._checked_at = max(self._checked_at, settled)
         if now - self._asked_at < self._every:
             return found
         self._asked_at = now

@@ -17,14 +17,14 @@ from candlecast.errors import InvalidSpec, NotFound
 from candlecast.providers.exchange_client import ExchangeClient
 from candlecast.providers.http import Politeness
 from candlecast.providers.patience import PATIENT
-from candlecast.providers.rows import closed_bars
+from candlecast.providers.rows import PRICES, closed_bars
 from candlecast.providers.sifting import Sifted, fetched_of, sift
 from candlecast.providers.spans import built_from, places, published_until
 
 FIRST_DAY: Final = datetime(2009, 1, 3, tzinfo=UTC)  # of Bitcoin
 CANDLES: Final = {
     "at": pl.Int64,
-    **dict.fromkeys(("open", "high", "low", "close", "volume", "money"), pl.Float64),
+    **dict.fromkeys((*PRICES, "volume", "money"), pl.Float64),
     "trade_count": pl.Int64,
 }
 Span = tuple[datetime, datetime]
@@ -66,6 +66,7 @@ class ExchangeProvider:
     InvalidSpec : no symbols are named, or ccxt is not installed.
     """
 
+    usual_calendar = "24/7"
     delay_seconds = 2.0  # a candle is final at once; the venue's clock is told in whole seconds
 
     def __init__(
@@ -179,6 +180,8 @@ class ExchangeProvider:
         rows = rows.with_columns(
             pl.lit(None).alias(name) for name in CANDLES if name not in rows.columns
         )
+        # A candle without a price is one without trade.
+        rows = rows.drop_nulls(PRICES).with_columns(pl.col("volume").fill_null(0.0))
         at = pl.from_epoch("at", "ms").dt.replace_time_zone("UTC").cast(INSTANT)
         bars = rows.with_columns(
             ts=at,
@@ -207,7 +210,7 @@ class ExchangeProvider:
 
 @PROVIDERS.register("binance")
 class BinanceProvider(ExchangeProvider):
-    """Binance: `ExchangeProvider` for this venue."""
+    """Bars with trade counts and last quotes of Binance: `ExchangeProvider` for this venue."""
 
     def __init__(
         self, *, base_url: str | None = None, politeness: Politeness | None = None
@@ -217,7 +220,7 @@ class BinanceProvider(ExchangeProvider):
 
 @PROVIDERS.register("coinbase")
 class CoinbaseProvider(ExchangeProvider):
-    """Coinbase: `ExchangeProvider` for this venue."""
+    """Bars and last quotes of Coinbase: `ExchangeProvider` for this venue."""
 
     def __init__(
         self, *, base_url: str | None = None, politeness: Politeness | None = None

@@ -12,8 +12,8 @@ from candlecast.errors import RateLimited, RetryableError
 from candlecast.providers.http import Politeness
 
 T = TypeVar("T")
-PATIENT: Final = Politeness(max_wait_seconds=30.0)
-"""For libraries that wait between requests by themselves."""
+PATIENT: Final = Politeness(timeout_seconds=10.0, max_wait_seconds=30.0)
+"""For libraries that pace themselves, and may send several requests for one question."""
 
 
 def tried(ask: Callable[[], T], politeness: Politeness) -> T:

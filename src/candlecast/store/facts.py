@@ -17,6 +17,8 @@ from candlecast.store.statements import schema_of, shaped, within
 from candlecast.store.symbols import chosen, is_among, read_ids, with_ids, with_tickers
 
 TICKERS: Final = "symbols"
+SAME_NUMBER: Final = 1e-4
+"""Relative: two sources that round one number differently do not correct each other."""
 
 
 def write_facts(database: Database, spec: FrameSpec, rows: pl.DataFrame) -> int:
@@ -124,11 +126,19 @@ def _newest_versions(
     return stored.sort("known_at").unique(key, keep="last")
 
 
+def _is_same(name: str, dtype: pl.DataType) -> pl.Expr:
+    new, old = pl.col(name), pl.col(f"{name}_stored")
+    if dtype != pl.Float64:
+        return new.eq_missing(old)
+    is_near = (new - old).abs() <= SAME_NUMBER * old.abs()
+    return is_near.fill_null(value=False) | new.eq_missing(old)
+
+
 def _without_known(new: pl.DataFrame, stored: pl.DataFrame, key: list[str]) -> pl.DataFrame:
     values = [name for name in new.columns if name not in (*key, "known_at", "source")]
     beside = new.join(stored, on=key, how="left", suffix="_stored", maintain_order="left")
     says_same = pl.all_horizontal(
-        pl.lit(value=True), *(pl.col(n).eq_missing(pl.col(f"{n}_stored")) for n in values)
+        pl.lit(value=True), *(_is_same(name, new.schema[name]) for name in values)
     )
     is_known = pl.col("known_at_stored").is_not_null() & (
         says_same | (pl.col("known_at") <= pl.col("known_at_stored"))

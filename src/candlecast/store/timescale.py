@@ -35,13 +35,13 @@ from candlecast.store.tables import (
 
 TIME_TABLES: Final = (bars, bar_revisions, ml_features_ohlcv, ml_features_sentiment, ml_labels)
 SEGMENT: Final = ("timeframe", "symbol_id")
-CHUNK_INTERVAL: Final = "28 days"
+CHUNK_DAYS: Final = 28
 """Few enough chunks for decades of daily bars: a query locks each with its indexes."""
 COMPRESS_AFTER: Final = "1 day"
 END_OFFSET: Final = "1 minute"
 """A refresh takes the buckets that end before now less this; never one that is open."""
 REFRESH_EVERY: Final = {MINUTES["1h"]: "10 minutes", MINUTES["1d"]: "1 hour"}
-BATCH_MINUTES: Final = 28 * MINUTES["1d"]
+BATCH_MINUTES: Final = CHUNK_DAYS * MINUTES["1d"]
 """A refresh takes a chunk at a time, so that decades fit into memory."""
 DROP_RETRIES: Final = 5
 DEADLOCK: Final = "40P01"
@@ -84,9 +84,9 @@ def is_enabled(connection: sa.Connection) -> bool:
     """Whether all that `enable` makes is there."""
     if not _has_extension(connection):
         return False
-    wanted = {a.name for a in AGGREGATES}
-    is_complete = _hypertables(connection) == {table.name for table in TIME_TABLES}
-    return is_complete and wanted <= _continuous(connection) and bool(_prune_jobs(connection))
+    has_tables = _hypertables(connection) == {table.name for table in TIME_TABLES}
+    has_aggregates = _continuous(connection) >= {aggregate.name for aggregate in AGGREGATES}
+    return has_tables and has_aggregates and bool(_prune_jobs(connection))
 
 
 def enable(connection: sa.Connection, keep_days: int = KEEP_DAYS) -> bool:
@@ -116,16 +116,14 @@ def enable(connection: sa.Connection, keep_days: int = KEEP_DAYS) -> bool:
 def disable(connection: sa.Connection) -> None:
     """Give all rows back to plain tables and views; the extension itself stays.
 
-    Privileges on these tables that other roles were granted have to be granted anew.
+    Wants what `enable` wants. What other roles were granted on the tables is to be granted anew.
     """
     if not _has_extension(connection):
         return
     views.drop_views(connection)
     suspend(connection)
-    is_hypertable = _hypertables(connection)
-    for table in TIME_TABLES:
-        if table.name in is_hypertable:
-            _make_plain(connection, table.name)
+    for name in sorted(_hypertables(connection)):
+        _make_plain(connection, name)
     connection.exec_driver_sql(f"{_own_settings(connection)} RESET {NO_LIMIT}")
     views.create_views(connection)
     create_aggregates(connection)
@@ -158,10 +156,10 @@ def drop_aggregates(
 ) -> None:
     """Drop those that are there, of either kind."""
     continuous = _continuous(connection)
-    plain = [aggregate.name for aggregate in aggregates if aggregate.name not in continuous]
-    for name in plain:
-        connection.exec_driver_sql(f"DROP VIEW IF EXISTS {name}")
     names = [aggregate.name for aggregate in aggregates if aggregate.name in continuous]
+    for aggregate in aggregates:
+        if aggregate.name not in continuous:
+            connection.exec_driver_sql(f"DROP VIEW IF EXISTS {aggregate.name}")
     for is_last in (*[False] * DROP_RETRIES, True):
         try:
             with connection.begin_nested():  # undone, it holds no lock that a refresh waits for
@@ -233,7 +231,7 @@ def _make_hypertable(connection: sa.Connection, table: sa.Table) -> None:
         return
     connection.exec_driver_sql(
         f"SELECT create_hypertable('{table.name}', 'ts', migrate_data => true, "
-        f"chunk_time_interval => INTERVAL '{CHUNK_INTERVAL}', create_default_indexes => false)"
+        f"chunk_time_interval => INTERVAL '{CHUNK_DAYS} days', create_default_indexes => false)"
     )
     rest = [name for name in table.primary_key.columns.keys() if name not in (*SEGMENT, "ts")]
     connection.exec_driver_sql(

@@ -22,14 +22,26 @@ WITH_ROWID = ("bar_reads", "fact_progress")
 TEXT, INTEGER, BIG = sa.Text(), sa.Integer(), sa.BigInteger()
 DOUBLE: Any = sa.Double()
 INSTANT = Instant()
+SAID: dict[str, Any] = {"source": (TEXT,), "known_at": (INSTANT,)}
+INDEXED = {
+    "corporate_actions": "ex_date",
+    "news": "published_at",
+    "social_posts": "posted_at",
+    "sentiment_index": "ts",
+    "market_caps": "ts",
+    "large_trades": "ts",
+}
 
 
 def upgrade() -> None:
     for name in ("providers", "aliases"):
         op.add_column("symbols", sa.Column(name, TEXT))
     _create_bar_tables()
-    _create_facts()
+    _create_told()
+    _create_measured()
     _create_sizes()
+    for name, column in INDEXED.items():
+        op.create_index(f"ix_{name}_{column}", name, [column])
 
 
 def downgrade() -> None:
@@ -85,8 +97,7 @@ def _create_bar_tables() -> None:
     )
 
 
-def _create_facts() -> None:
-    said: dict[str, Any] = {"source": (TEXT,), "known_at": (INSTANT,)}
+def _create_told() -> None:
     _create(
         "corporate_actions",
         "symbol_id ex_date kind known_at",
@@ -94,7 +105,7 @@ def _create_facts() -> None:
         ex_date=(INSTANT,),
         kind=(TEXT,),
         value=(DOUBLE,),
-        **said,
+        **SAID,
     )
     _create(
         "news",
@@ -120,6 +131,9 @@ def _create_facts() -> None:
         weight=DOUBLE,
         known_at=(INSTANT,),
     )
+
+
+def _create_measured() -> None:
     _create(
         "sentiment_index",
         "name ts known_at",
@@ -127,10 +141,10 @@ def _create_facts() -> None:
         ts=(INSTANT,),
         value=(DOUBLE,),
         label=TEXT,
-        **said,
+        **SAID,
     )
     _create(
-        "market_caps", "asset ts known_at", asset=(TEXT,), ts=(INSTANT,), value=(DOUBLE,), **said
+        "market_caps", "asset ts known_at", asset=(TEXT,), ts=(INSTANT,), value=(DOUBLE,), **SAID
     )
     _create(
         "large_trades",
@@ -142,17 +156,8 @@ def _create_facts() -> None:
         n_large=(BIG,),
         large_volume=(DOUBLE,),
         threshold=(DOUBLE,),
-        **said,
+        **SAID,
     )
-    for name, column in (
-        ("corporate_actions", "ex_date"),
-        ("news", "published_at"),
-        ("social_posts", "posted_at"),
-        ("sentiment_index", "ts"),
-        ("market_caps", "ts"),
-        ("large_trades", "ts"),
-    ):
-        op.create_index(f"ix_{name}_{column}", name, [column])
 
 
 def _create_sizes() -> None:
