@@ -23,7 +23,7 @@ help:
 	@echo "make test    everything that is checked: lint, types, imports, tests"
 	@echo "make setup   install and build only"
 	@echo "make check   lint, types and imports only"
-	@echo "make soak    tests that take half an hour: verdicts on many seeds, many starts at once"
+	@echo "make soak    tests that take an hour: verdicts on many seeds, many starts at once, kills"
 	@echo "make bench   measure, and write docs/benchmarks.md"
 	@echo "make clean   remove what was installed, built and cached (not ./var)"
 
@@ -42,7 +42,8 @@ check: $(DEV)
 	$(BIN)/lint-imports
 
 soak: $(DEV)
-	$(BIN)/pytest -s tests/soak/starts.py tests/soak/verdicts.py $(ARGS)
+	$(BIN)/pytest -s tests/soak/starts.py tests/soak/verdicts.py \
+		tests/soak/ingest_kills.py tests/soak/stream_kills.py $(ARGS)
 
 bench: $(DEV)
 	$(BIN)/python benchmarks/run.py $(ARGS)

@@ -12,7 +12,10 @@ from time import perf_counter
 
 import features
 import forecasting
+import ingesting
+import resampling
 import storage
+import streaming
 import walk_forward
 from candlecast.domain.market import SystemClock
 from rendering import page
@@ -24,6 +27,9 @@ MEASUREMENTS = {
     "forecast": forecasting.measure,
     "sqlite": storage.measure_sqlite,
     "postgres": storage.measure_postgres,
+    "ingest": ingesting.measure,
+    "resample": resampling.measure,
+    "stream": streaming.measure,
 }
 
 

@@ -156,7 +156,8 @@ class ScriptedFeed:
                 return
             if isinstance(step, Tell):
                 sink(step.tick)
-                sink.wait_until_done()
+                if not vendor.script or vendor.script[0].at > step.at:
+                    sink.wait_until_done()
             elif isinstance(step, Reset):
                 vendor.refusals = list(step.refusals)
                 self.failure = step.error

@@ -76,7 +76,7 @@ def test_the_commands_are_those_of_the_documentation():
         *("demo", "db upgrade", "ingest", "train", "evaluate", "forecast", "settle", "report"),
         *("models list", "models activate", "audit", "serve"),
         *("labels compute", "features compute", "stream", "symbols list", "symbols set"),
-        "data check",
+        *("data check", "db prune"),
     }
 
 
@@ -97,6 +97,7 @@ JSON: dict[str, tuple[tuple[str, ...], set[str]]] = {
     "labels compute": (("--horizon", "1D"), {"n_written"}),
     "features compute": ((), {"n_written"}),
     "data check": ((), {"as_of", "symbols"}),
+    "db prune": ((), {"ml_features_ohlcv", "ml_features_sentiment"}),
     "audit": (("--symbols", "IBM"), {"features", "findings"}),
 }
 

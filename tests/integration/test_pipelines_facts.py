@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import polars as pl
 import pytest
 
-from candlecast.domain.frames import ACTIONS, INDICES, NEWS, QUOTES
+from candlecast.domain.frames import ACTIONS, CAPITALISATIONS, INDICES, NEWS, QUOTES
 from candlecast.domain.market import Symbol, Timeframe
 from candlecast.domain.sources import FetchedRows, Request
 from candlecast.errors import InvalidSpec, NotFound
@@ -41,6 +41,9 @@ class Wire:
 
     def fetch_actions(self, request, clock):
         return self._told(ACTIONS, request)
+
+    def fetch_capitalisations(self, request, clock):
+        return self._told(CAPITALISATIONS, request)
 
     def fetch_quotes(self, request, clock):
         return self._told(QUOTES, request)
@@ -123,6 +126,15 @@ def test_a_corrected_index_value_is_known_from_when_it_was_seen(stores):
     assert read_facts(stores.database, INDICES, as_of=NOW)["value"].to_list() == [40.0]
     newest = read_facts(stores.database, INDICES)
     assert newest.select("value", "known_at").row(0) == (44.0, NOW + timedelta(hours=5))
+
+
+def test_capitalisations_bring_the_dominance_of_bitcoin_along(stores):
+    row = {"ts": ago(36), "source": "x", "known_at": ago(35)}
+    parts = [{**row, "asset": "BTC-USD", "value": 6e11}, {**row, "asset": "TOTAL", "value": 1e12}]
+    assert ingest_facts(stores, "capitalisations", "x", Wire(parts), Request()).n_new == 2
+    (index,) = read_facts(stores.database, INDICES).to_dicts()
+    assert (index["name"], index["value"]) == ("btc_dominance", pytest.approx(0.6))
+    assert index["known_at"] == ago(35)
 
 
 def test_actions_of_a_symbol_without_bars_are_named_and_the_others_kept(stores):

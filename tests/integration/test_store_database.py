@@ -17,6 +17,7 @@ from alembic.script import ScriptDirectory
 from candlecast.domain.market import Symbol
 from candlecast.errors import BadFrame, Conflict, DatabaseBusy, InvalidSpec, NotFound
 from candlecast.store import connection, migrate, schema, tables, views
+from candlecast.store.aggregates import AGGREGATES
 from candlecast.store.bars import read_bars, read_symbols, write_bars, write_symbols
 from candlecast.store.database import Database
 from candlecast.store.mirror import Mirror
@@ -130,7 +131,8 @@ def test_the_migrations_make_exactly_the_tables(database: Database) -> None:
     with database.transaction() as open_connection:
         context = MigrationContext.configure(open_connection, opts={"compare_type": True})
         assert compare_metadata(context, schema.metadata) == []
-        assert set(sa.inspect(open_connection).get_view_names()) == set(views.NAMES)
+        expected = {*views.NAMES, *(aggregate.name for aggregate in AGGREGATES)}
+        assert set(sa.inspect(open_connection).get_view_names()) == expected
 
 
 def test_the_head_revision_is_the_newest_file() -> None:

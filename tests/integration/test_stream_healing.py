@@ -50,9 +50,10 @@ def scripted(truth, fates):
         end = item.ts + MINUTE
         first = bar(item.symbol, item.ts, 5.0)
         if fate == "corrected":
-            lag = min(lag, 2)  # the archive has it when the session is asked for once more
-            script += [Tell(end + SECOND, first), Tell(end + lag * MINUTE, item)]
-            archive += [(end, first), (end + lag * MINUTE, item)]
+            # In time for the last time that the archive is asked for this session.
+            corrected_at = end + min(lag, 2) * MINUTE
+            script += [Tell(end + SECOND, first), Tell(corrected_at, item)]
+            archive += [(end, first), (corrected_at, item)]
             continue
         archive.append((end, item))
         if fate == "taken back":  # the correction overtakes the first version

@@ -3,6 +3,7 @@
 import os
 import signal
 import subprocess
+import sys
 import time
 from datetime import UTC, datetime
 from functools import partial
@@ -72,4 +73,4 @@ def test_killed_at_random_moments_it_goes_on_where_it_was(database_url, tmp_path
     with opened(database_url, tmp_path / "looked") as stores:
         bars = read_bars(stores.database, MINUTE)
     assert bars.select("symbol", "ts", "volume").equals(truth.select("symbol", "ts", "volume"))
-    print(f"{n_killed} of {N_KILLS} runs were killed; bars after each: {counts}")
+    sys.stdout.write(f"{n_killed} of {N_KILLS} runs were killed; bars after each: {counts}\n")

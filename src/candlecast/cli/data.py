@@ -20,13 +20,16 @@ from candlecast.cli.session import (
 )
 from candlecast.pipelines.audit import audit_features
 from candlecast.pipelines.materialize import Span, materialize_features, materialize_labels
+from candlecast.pipelines.prune import prune as run_prune
 from candlecast.store.migrate import HEAD
+from candlecast.store.retention import KEEP_DAYS
 
 
 def register(app: typer.Typer) -> None:
     """Enter these commands."""
     database = typer.Typer(no_args_is_help=True, help="The database's schema.")
     database.command("upgrade")(upgrade)
+    database.command("prune")(prune)
     app.add_typer(database, name="db")
     for name, command in (("labels", labels), ("features", features)):
         group = typer.Typer(no_args_is_help=True, help=f"Stored {name}.")
@@ -46,6 +49,25 @@ def upgrade(is_json: Json = False) -> None:
         echo_json({"revision": HEAD})
     else:
         typer.echo("the database has the newest schema")
+
+
+def prune(
+    keep_days: Annotated[
+        int, typer.Option(help="How old intraday features may become.", min=1)
+    ] = KEEP_DAYS,
+    is_json: Json = False,
+) -> None:
+    """Delete old intraday features, which can be computed again; bars and forecasts always stay.
+
+    Example: candlecast db prune --keep-days 30
+    """
+    with opened() as stores:
+        counts = run_prune(stores, keep_days=keep_days)
+    if is_json:
+        echo_json(counts)
+        return
+    for table, n_rows in counts.items():
+        typer.echo(f"{table}: {n_rows} rows deleted")
 
 
 def labels(

@@ -19,9 +19,10 @@ import typer
 from candlecast.cli.printing import warn
 from candlecast.cli.providing import CalendarName, make_provider, symbols_of, template_of
 from candlecast.cli.session import Assignments, Json, Symbols, assignments, instant, opened, tickers
+from candlecast.domain.catalog import PROVIDERS
 from candlecast.domain.market import Symbol, SystemClock, Timeframe
 from candlecast.domain.sources import BarSource, FeedSource, Request
-from candlecast.errors import InvalidSpec
+from candlecast.errors import InvalidSpec, NotFound
 from candlecast.pipelines.polling import PollingSource
 from candlecast.pipelines.replay import ReplayClock, ReplaySource
 from candlecast.pipelines.stream import stream as run_stream
@@ -91,6 +92,8 @@ def _follow(
     is_json: bool,
 ) -> StreamRun:
     calendar, parameters = making
+    if name not in PROVIDERS.names():
+        raise NotFound.among("provider", name, [*PROVIDERS.names(), REPLAY])
     source = make_provider(name, assignments(parameters), {"calendar": calendar or "XNYS"})
     template = template_of(calendar, {name: source})
     feed = source if isinstance(source, FeedSource) else None

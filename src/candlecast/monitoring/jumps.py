@@ -46,11 +46,10 @@ def find_outliers(placed: pl.DataFrame) -> pl.DataFrame:
     """Bars far off that come back at once: by their closes, or by a wick of one bar.
 
     Moves are measured against what is usual at that time of day, so that the first minutes of a
-    session do not stand out. Bars outside of the session are left alone: their trades are few,
-    and often reported late.
+    session do not stand out.
     """
     top, bottom = pl.max_horizontal("open", "close"), pl.min_horizontal("open", "close")
-    measured = placed.filter(pl.col("slot") >= 0).select(
+    measured = placed.select(
         "symbol",
         "ts",
         "bucket",

@@ -32,6 +32,8 @@ ROUNDING: Final = 1e-6
 MISFIT: Final = 0.005
 """Relative; opens and closes come from auctions, highs and lows from the trades of the day, so
 so much is looked at but cannot be called false."""
+MIN_INSIDE: Final = 0.1
+"""A session is a tenth of a day at least: who trades in it less than that trades elsewhere."""
 
 FINDINGS: Final = FrameSpec(
     "FINDINGS",
@@ -80,13 +82,18 @@ def check_bars(
     placed = with_places(known, timeframe, calendars)
     impossible = find_impossible(known)
     false = impossible.filter(pl.col("severity") == "bad").select("symbol", ts="start")
-    believed = placed.join(false, on=["symbol", "ts"], how="anti", maintain_order="left")
+    # Bars outside of any session are thinly traded, reported late, or mere fillers of holidays:
+    # they teach nothing of what is usual.
+    believed = placed.filter(pl.col("slot") >= 0).join(
+        false, on=["symbol", "ts"], how="anti", maintain_order="left"
+    )
     # A close may be true though its bar cannot be: the move from it is told, too.
     closed = placed.filter(pl.col("close").is_finite() & (pl.col("close") > 0))
     always_open = {t for t, calendar in calendars.items() if calendar.name == ALWAYS_OPEN}
     found = [
         impossible,
         _listed(find_gaps(placed, timeframe, calendars, coverage, as_of), events),
+        _misplaced(placed, calendars),
         find_unadjusted_splits(believed, events, always_open),
         find_outliers(believed),
         find_stale_prices(believed),
@@ -136,6 +143,32 @@ def find_impossible(bars: pl.DataFrame) -> pl.DataFrame:
 
 
 REMEDY: Final = "; correct the bar at its source and ingest it again"
+
+
+def _misplaced(placed: pl.DataFrame, calendars: Mapping[str, TradingCalendar]) -> pl.DataFrame:
+    # Symbols that hardly trade when their calendar says: nothing else can be said of them.
+    names = {ticker: calendars[ticker].name for ticker in placed["symbol"].unique()}
+    is_inside = pl.col("slot") >= 0
+    spans = placed.group_by("symbol", maintain_order=True).agg(
+        start=pl.col("ts").first(), end=pl.col("ts").last(), n_bars=(~is_inside).sum(), n=pl.len()
+    )
+    lost = spans.filter(pl.col("n_bars") > (1 - MIN_INSIDE) * pl.col("n"))
+    calendar = pl.col("symbol").replace_strict(names, return_dtype=pl.String, default="")
+    return lost.select(
+        "symbol",
+        kind=pl.lit("gap"),
+        start="start",
+        end="end",
+        n_bars=pl.col("n_bars").cast(pl.Int64),
+        value=pl.col("n_bars").cast(pl.Float64),
+        severity=pl.lit("suspect"),
+        message=pl.format(
+            "{} of {} bars lie outside of the sessions of {}; give the symbol its right calendar",
+            "n_bars",
+            "n",
+            calendar,
+        ),
+    )
 
 
 def _listed(gaps: pl.DataFrame, actions: pl.DataFrame) -> pl.DataFrame:

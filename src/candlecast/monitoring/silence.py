@@ -23,6 +23,13 @@ FALSE_ALARMS: Final = 0.001
 PRIOR_RUNS: Final = 20
 """Silences it takes to believe that they last longer than chance says: a fault that came back a
 few times is not yet a habit."""
+TRICKLE: Final = 0.02
+"""Share of the usual volume, of the bars around, that is next to none."""
+USUAL_BARS: Final = 61
+SELDOM: Final = 0.001
+"""Of a thousand bars one may have next to no volume before none at all is thought possible."""
+MOSTLY: Final = 0.05
+"""Who has no volume in more than one bar of twenty is thinly traded, not badly recorded."""
 MAX_MISSED: Final = 512
 """Longer silences are judged as if they were this long; they are implausible or nothing is."""
 
@@ -66,12 +73,16 @@ def _curves(code: Integers, length: Integers, n_chances: Floats, longest: int) -
     return curve
 
 
-def implausible_runs(placed: pl.DataFrame, is_silent: pl.Expr) -> pl.DataFrame:
+def implausible_runs(
+    placed: pl.DataFrame, is_silent: pl.Expr, is_false: pl.Expr | None = None
+) -> pl.DataFrame:
     """The runs of silent bars that are too long: symbol, start, end, n_bars, and sums.
 
-    `placed` comes from `with_places`; `is_silent` is true of a bar in which nothing stirs.
+    `placed` comes from `with_places`; `is_silent` is true of a bar in which nothing stirs, and
+    `is_false` of one that is no silence, however short.
     """
-    marked = placed.select("symbol", "ts", "bucket", "volume", is_silent=is_silent)
+    never = pl.lit(value=False) if is_false is None else is_false
+    marked = placed.select("symbol", "ts", "bucket", "volume", is_silent=is_silent, is_false=never)
     stirs = (~pl.col("is_silent")).mean().over("symbol", "bucket")
     runs = (
         marked.with_columns(pace=stirs, run=pl.struct("symbol", "is_silent").rle_id())
@@ -84,13 +95,16 @@ def implausible_runs(placed: pl.DataFrame, is_silent: pl.Expr) -> pl.DataFrame:
             n_bars=pl.len().cast(pl.Int64),
             missed=pl.col("pace").sum(),
             volume=pl.col("volume").sum(),
+            is_false=pl.col("is_false").any(),
         )
     )
     chances = marked.group_by("symbol", maintain_order=True).agg(
         n_chances=(~pl.col("is_silent")).sum()
     )
     expected = expected_runs(runs, runs, chances)
-    return runs.with_columns(expected).filter(pl.col("expected") < FALSE_ALARMS)
+    return runs.with_columns(expected).filter(
+        pl.col("is_false") | (pl.col("expected") < FALSE_ALARMS)
+    )
 
 
 def find_stale_prices(placed: pl.DataFrame) -> pl.DataFrame:
@@ -119,8 +133,18 @@ def find_stale_prices(placed: pl.DataFrame) -> pl.DataFrame:
 
 
 def find_zero_volume_runs(placed: pl.DataFrame) -> pl.DataFrame:
-    """Runs of bars without volume that are too long; none where there is never any volume."""
-    runs = implausible_runs(placed, pl.col("volume") == 0)
+    """Runs of bars without volume that are too long; none where there is never any volume.
+
+    Who trades less and less comes near zero before. Where hardly a bar has next to no volume,
+    one without any does not come from trading: it fills what the source does not have.
+    """
+    volume = pl.col("volume")
+    around = pl.when(volume > 0).then(volume).rolling_median(USUAL_BARS, min_samples=1, center=True)
+    usual = around.over("symbol")
+    n_near = ((volume > 0) & (volume <= TRICKLE * usual)).sum().over("symbol")
+    n_zero, n_all = (volume == 0).sum().over("symbol"), pl.len().over("symbol")
+    is_filler = (volume == 0) & (n_near <= SELDOM * n_all) & (n_zero < MOSTLY * n_all)
+    runs = implausible_runs(placed, volume == 0, is_filler)
     return runs.select(
         "symbol",
         kind=pl.lit("zero_volume_run"),
@@ -129,9 +153,9 @@ def find_zero_volume_runs(placed: pl.DataFrame) -> pl.DataFrame:
         n_bars="n_bars",
         value=pl.col("n_bars").cast(pl.Float64),
         severity=pl.lit("suspect"),
-        message=pl.format(
-            "{} bars in a row without volume, too many for this symbol; the source fills "
-            "what it does not have, or trading was halted: compare with another source",
-            "n_bars",
-        ),
+        message=pl.when(pl.col("n_bars") == 1)
+        .then(pl.lit("a bar without volume"))
+        .otherwise(pl.format("{} bars in a row without volume", "n_bars"))
+        + ", unusual for this symbol: the source fills what it does not have, or trading was "
+        "halted; compare with another source",
     )

@@ -4,7 +4,8 @@
    one transaction, so whoever is stopped goes on where he was. The newest days are asked for
    again, because that is where vendors correct.
 2. Each symbol has its order of providers. The next one is asked for what the one before could not
-   answer; a symbol that none answers waits for the next run, so that no later bar overtakes it.
+   answer. Where a provider may answer soon, the symbol waits for the next run, so that no later
+   bar overtakes what is missing.
 3. A provider that invents its bars may come last, and only where that is allowed.
 """
 
@@ -14,6 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from itertools import groupby
+from operator import itemgetter
 from typing import Final
 
 from candlecast.domain.frames import UNSTAMPED
@@ -21,7 +23,7 @@ from candlecast.domain.market import Symbol, Timeframe
 from candlecast.domain.sources import BarSource, Fetched, Refusal, Request
 from candlecast.errors import BadCredentials, InvalidSpec, NotFound, RetryableError
 from candlecast.pipelines.ingest import IngestRun
-from candlecast.pipelines.missing import Span, find_missing, windows
+from candlecast.pipelines.missing import Span, find_missing, windows, without
 from candlecast.pipelines.progress import Progress, silent
 from candlecast.pipelines.stamping import store_fetched
 from candlecast.store.bars import BarsWritten
@@ -54,10 +56,15 @@ class _Tally:
     refusals: list[Refusal] = field(default_factory=list)
     failures: dict[str, str] = field(default_factory=dict)
 
-    def add(self, written: BarsWritten, symbols: Sequence[str]) -> None:
-        """Count what one window came to."""
+    waiting: set[str] = field(default_factory=set)
+
+    def add(
+        self, written: BarsWritten, symbols: Sequence[str], refusals: Sequence[Refusal]
+    ) -> None:
+        """Count what one answer came to."""
         self.written += written
         self.symbols.update(symbols)
+        self.refusals.extend(refusals)
 
 
 def backfill(
@@ -80,10 +87,9 @@ def backfill(
         progress("spans", number, len(batches))
         chain = {name: providers[name] for name in order}
         for window in windows(span, length):
-            pending = [symbol for symbol in batch if symbol.ticker not in tally.failures]
+            pending = tuple(symbol for symbol in batch if symbol.ticker not in tally.waiting)
             if pending:
-                part = replace(wanted, symbols=tuple(pending), start=window[0], end=window[1])
-                _fetch(stores, chain, part, tally)
+                _fetch(stores, chain, replace(wanted, symbols=pending), window, tally)
     progress("spans", len(batches), len(batches))
     return IngestRun(
         tally.written, tuple(sorted(tally.symbols)), tuple(tally.refusals), tally.failures, {}
@@ -122,38 +128,55 @@ def _order(symbol: Symbol, providers: Mapping[str, BarSource], wanted: Wanted) -
     return order
 
 
-def _fetch(stores: Stores, chain: Mapping[str, BarSource], wanted: Wanted, tally: _Tally) -> None:
-    # One window, from one provider after the other.
-    pending = {symbol.ticker: symbol for symbol in wanted.symbols}
-    reasons: dict[str, list[str]] = {ticker: [] for ticker in pending}
-    request = Request(wanted.symbols, wanted.start, wanted.end)
+def _fetch(
+    stores: Stores, chain: Mapping[str, BarSource], wanted: Wanted, window: Span, tally: _Tally
+) -> None:
+    # One window, from one provider after the other: each is asked for what is still open.
+    symbols = {symbol.ticker: symbol for symbol in wanted.symbols}
+    open_spans: dict[str, list[Span]] = {ticker: [window] for ticker in symbols}
+    reasons: dict[str, list[str]] = {ticker: [] for ticker in symbols}
+    waiting: set[str] = set()
     for name, provider in chain.items():
-        request = replace(request, symbols=tuple(pending.values()))
-        fetched = _asked(provider, request, wanted.timeframe, stores)
-        stored = store_fetched(
-            stores,
-            fetched,
-            make_symbol=pending.__getitem__,
-            timeframe=wanted.timeframe,
-            delay_seconds=provider.delay_seconds,
-            source=name,
-        )
-        tally.add(stored.written, stored.symbols)
-        tally.refusals.extend(fetched.refusals)
-        pending = {ticker: s for ticker, s in pending.items() if ticker in stored.failures}
-        for ticker in pending:
-            reasons[ticker].append(f"{name}: {stored.failures[ticker]}")
-    tally.failures.update((ticker, "; ".join(reasons[ticker])) for ticker in pending)
+        unanswered: dict[str, list[Span]] = {}
+        for span, tickers in _by_span(open_spans):
+            request = Request(tuple(symbols[ticker] for ticker in tickers), *span)
+            fetched, is_transient = _asked(provider, request, wanted.timeframe, stores)
+            stored = store_fetched(
+                stores,
+                fetched,
+                make_symbol=symbols.__getitem__,
+                timeframe=wanted.timeframe,
+                delay_seconds=provider.delay_seconds,
+                source=name,
+            )
+            tally.add(stored.written, stored.symbols, fetched.refusals)
+            waiting |= {*tickers} if is_transient else set()
+            for ticker in sorted({*tickers} & {*stored.failures}):
+                told = [fetched.covered[ticker]] if ticker in fetched.covered else []
+                unanswered.setdefault(ticker, []).extend(without(span, told))
+                reasons[ticker].append(f"{name}: {stored.failures[ticker]}")
+        open_spans = {ticker: spans for ticker, spans in unanswered.items() if spans}
+    tally.failures |= {t: "; ".join(dict.fromkeys(reasons[t])) for t in open_spans}
+    tally.waiting |= waiting & {*open_spans}
 
 
-def _asked(provider: BarSource, request: Request, timeframe: Timeframe, stores: Stores) -> Fetched:
+def _by_span(spans: Mapping[str, Sequence[Span]]) -> list[tuple[Span, list[str]]]:
+    # The same spans together: most symbols lack the whole window.
+    pairs = sorted((span, ticker) for ticker, own in spans.items() for span in own)
+    return [(span, [t for _, t in group]) for span, group in groupby(pairs, key=itemgetter(0))]
+
+
+def _asked(
+    provider: BarSource, request: Request, timeframe: Timeframe, stores: Stores
+) -> tuple[Fetched, bool]:
+    # The answer, and whether it may be another one soon.
     try:
         fetched = provider.fetch_bars(request, timeframe, stores.clock)
     except (RetryableError, BadCredentials, NotFound) as error:
         failures = dict.fromkeys(request.tickers or (), str(error))
-        return Fetched(UNSTAMPED.empty(), failures=failures)
+        return Fetched(UNSTAMPED.empty(), failures=failures), error.is_retryable
     # What was invented hides no bar that was traded.
-    return replace(fetched, covered={}) if _invents(provider) else fetched
+    return (replace(fetched, covered={}) if _invents(provider) else fetched), False
 
 
 def _invents(provider: BarSource) -> bool:

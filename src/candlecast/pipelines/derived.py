@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -20,6 +20,7 @@ from candlecast.domain.large_trades import (
 )
 from candlecast.domain.market import MINUTES, Symbol, Timeframe
 from candlecast.domain.sources import Trade
+from candlecast.errors import DatabaseBusy
 from candlecast.pipelines.missing import Span
 from candlecast.pipelines.resample import derive_bars
 from candlecast.store.coverage import SPANS
@@ -40,8 +41,10 @@ class Deriver:
     What was touched by the end of a stream that was killed is made when the next one begins.
     """
 
-    def __init__(self, stores: Stores, symbols: Sequence[Symbol]) -> None:
-        self._stores = stores
+    def __init__(
+        self, stores: Stores, symbols: Sequence[Symbol], tell: Callable[[str], None]
+    ) -> None:
+        self._stores, self._tell = stores, tell
         self._tickers = [symbol.ticker for symbol in symbols]
         self._touched: dict[Timeframe, dict[str, Span]] = {target: {} for target in COARSER}
         now = stores.clock.now()
@@ -49,7 +52,7 @@ class Deriver:
 
     def catch_up(self) -> None:
         """Make what stored bars allow for and is not there yet."""
-        derive_bars(self._stores, FINEST, symbols=self._tickers)
+        self._derive(None, COARSER)
 
     def note(self, bars: pl.DataFrame) -> None:
         """These BARS were written."""
@@ -80,7 +83,14 @@ class Deriver:
             spans = [(ticker, *span) for ticker, span in sorted(self._touched[target].items())]
             if spans:
                 frame = pl.DataFrame(spans, schema=SPANS, orient="row")
-                derive_bars(self._stores, FINEST, frame, targets=[target])
+                self._derive(frame, [target])
+
+    def _derive(self, spans: pl.DataFrame | None, targets: Sequence[Timeframe]) -> None:
+        # A busy database gets them with the next pass, or when the next stream begins.
+        try:
+            derive_bars(self._stores, FINEST, spans, symbols=self._tickers, targets=targets)
+        except DatabaseBusy as error:
+            self._tell(f"coarser bars wait: {error}")
 
     def _keep_since(self, target: Timeframe, boundary: datetime) -> None:
         # What lies before the boundary is settled; buckets that still form are touched again.

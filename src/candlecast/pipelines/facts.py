@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import polars as pl
 
+from candlecast.domain.dominance import compute_dominance
 from candlecast.domain.frames import (
     ACTIONS,
     CAPITALISATIONS,
@@ -81,6 +82,9 @@ def ingest_facts(stores: Stores, kind: str, name: str, provider: Any, wanted: Re
         if spec is ACTIONS:
             stamped = _unread(stores, stamped, now)
         n_new = write_facts(stores.database, spec, _told_once(stores, spec, stamped))
+        if spec is CAPITALISATIONS:
+            known = read_facts(stores.database, CAPITALISATIONS)
+            write_facts(stores.database, INDICES, compute_dominance(known))
     spans = {
         scope: (min(wanted.start or now, asked.get(scope, (now, now))[0]), now)
         for scope in scopes

@@ -66,7 +66,7 @@ class Streamer:
         self._stores, self._source, self._options = stores, source, options
         self._clock, self._on_closed = stores.clock, on_closed
         self._symbols = {symbol.ticker: symbol for symbol in symbols}
-        self._deriver = Deriver(stores, symbols) if options.is_deriving else None
+        self._deriver = Deriver(stores, symbols, options.tell) if options.is_deriving else None
         self._large = LargeTrades(stores, options.source)
         self._recorder = Recorder(stores, symbols, options.source, is_covering=options.is_covering)
         self._builder = BarBuilder(options.delays)
@@ -88,10 +88,9 @@ class Streamer:
     def run(self, stop: threading.Event) -> StreamRun:
         """The loop."""
         self._stop = stop
-        self._builder.interrupt(self._started_at - 2 * MINUTE)
-        for ticker, since in gaps_at_start(
-            self._stores, list(self._symbols.values()), self._started_at
-        ).items():
+        self._builder.interrupt(self._started_at - FLIGHT)
+        symbols = list(self._symbols.values())
+        for ticker, since in gaps_at_start(self._stores, symbols, self._started_at).items():
             self._healer.gaps.add([ticker], since, self._started_at)
         self._is_starting = True
         try:
@@ -139,7 +138,8 @@ class Streamer:
     def _disconnect(self, reason: str, error: CandlecastError | None) -> None:
         assert self._feed is not None
         self._options.tell(f"{reason}; connecting again")
-        self._lost_at = min(self._watchdog.heard_at, self._builder.newest_at, self._clock.now())
+        newest_at = max(self._builder.newest_at, self._started_at - FLIGHT)
+        self._lost_at = min(self._watchdog.heard_at, newest_at, self._clock.now())
         self._let_go()
         lasted = self._clock.now() - self._connected_at
         self._builder.interrupt(self._lost_at)

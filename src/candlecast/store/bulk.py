@@ -24,6 +24,8 @@ from candlecast.store.statements import (
 )
 
 ROWS_AT_ONCE: Final = 4_000
+GROUPED: Final = 20
+"""Rows of one INSERT; measured best among 1 to 100."""
 COPY_NULL: Final = "\\N"
 COPY_FORMAT: Final = rf"(FORMAT csv, NULL '{COPY_NULL}')"
 
@@ -72,7 +74,7 @@ class SqliteBulk:
         """See Bulk."""
         staged = _create_temporary(self, name, [like.c[column] for column in frame.columns])
         places = ", ".join("?" * frame.width)
-        self._driver.executemany(f"INSERT INTO temp.{name} VALUES ({places})", _rows(frame))  # noqa: S608 - names of ours
+        self._execute(f"INSERT INTO temp.{name} VALUES ({places})", frame)  # noqa: S608 - ours
         return staged
 
     def keep(self, name: str, query: sa.Select[Any]) -> sa.TableClause:
@@ -112,8 +114,17 @@ class SqliteBulk:
     def _write(self, statement: sa.Executable, frame: pl.DataFrame) -> int:
         compiled = statement.compile(dialect=SQLITE, column_keys=frame.columns)  # type: ignore[attr-defined]
         before = self._driver.total_changes
-        self._driver.executemany(str(compiled), _rows(frame.select(compiled.positiontup)))
+        self._execute(str(compiled), frame.select(compiled.positiontup))
         return self._driver.total_changes - before
+
+    def _execute(self, insert: str, rows: pl.DataFrame) -> None:
+        # Several rows a statement: SQLite takes them in two thirds of the time.
+        one = f"({', '.join('?' * rows.width)})"
+        assert insert.count(one) == 1
+        n_grouped = len(rows) - len(rows) % GROUPED
+        grouped = insert.replace(one, ", ".join([one] * GROUPED))
+        self._driver.executemany(grouped, _groups(rows.head(n_grouped)))
+        self._driver.executemany(insert, _rows(rows.slice(n_grouped)))
 
 
 class AdbcBulk:
@@ -255,6 +266,17 @@ def _rows(frame: pl.DataFrame) -> Iterator[tuple[Any, ...]]:
     plain = frame.with_columns(pl.col(INSTANT).to_physical())
     for part in plain.iter_slices(ROWS_AT_ONCE):
         yield from zip(*(column.to_list() for column in part.get_columns()), strict=True)
+
+
+def _groups(frame: pl.DataFrame) -> Iterator[list[Any]]:
+    # The values of GROUPED rows after the other, row by row.
+    plain = frame.with_columns(pl.col(INSTANT).to_physical())
+    n_values = GROUPED * frame.width
+    for part in plain.iter_slices(ROWS_AT_ONCE):
+        values: list[Any] = [None] * (len(part) * frame.width)
+        for place, column in enumerate(part.get_columns()):
+            values[place :: frame.width] = column.to_list()
+        yield from (values[i : i + n_values] for i in range(0, len(values), n_values))
 
 
 def _columns(rows: Sequence[Any], schema: Schema) -> pl.DataFrame:

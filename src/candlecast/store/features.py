@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from candlecast.domain.frames import FEATURES, LABELS
 from candlecast.domain.market import Timeframe
 from candlecast.errors import InvalidSpec, NotFound
-from candlecast.store import views
+from candlecast.store import timescale, views
 from candlecast.store.database import Database
 from candlecast.store.statements import schema_of, within
 from candlecast.store.symbols import chosen, is_among, read_ids, with_ids, with_tickers
@@ -142,10 +142,11 @@ def _ensure_columns(database: Database, names: Sequence[str]) -> list[str]:
         missing = [name for name in names if name not in stored]
         if missing:
             connection.execute(sa.text("DROP VIEW IF EXISTS features"))
-            for name in missing:
-                connection.exec_driver_sql(
-                    f'ALTER TABLE {ml_features_ohlcv.name} ADD COLUMN "{name}" DOUBLE PRECISION'
-                )
+            with timescale.renewing_feature_aggregates(connection):
+                for name in missing:
+                    connection.exec_driver_sql(
+                        f'ALTER TABLE {ml_features_ohlcv.name} ADD COLUMN "{name}" DOUBLE PRECISION'
+                    )
             views.recreate_features_view(connection)
     return sorted([*stored, *missing])
 

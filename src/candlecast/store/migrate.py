@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 import sqlalchemy as sa
 
 from candlecast.errors import Conflict, NotFound
-from candlecast.store import tables, views
+from candlecast.store import tables, timescale, views
 
 if TYPE_CHECKING:
     from alembic.config import Config
@@ -41,11 +41,12 @@ def upgrade(connection: sa.Connection) -> None:
     """Bring the schema to `HEAD` inside the transaction of `connection`."""
     revision = current_revision(connection)
     if revision == HEAD:
+        timescale.enable(connection)  # the extension may have come since
         return
     from alembic import command
     from alembic.util import CommandError
 
-    views.drop_views(connection)
+    _take_down(connection)
     try:
         command.upgrade(_config(connection), "head")
     except CommandError as error:
@@ -53,7 +54,7 @@ def upgrade(connection: sa.Connection) -> None:
             f"the database has revision {revision}, which this version does not know; "
             "upgrade candlecast"
         ) from error
-    views.create_views(connection)
+    _put_up(connection)
     known = connection.execute(sa.select(tables.database_identity.c.identity)).scalar()
     if known is None:
         values = {"id": 1, "identity": secrets.token_hex(16)}
@@ -65,13 +66,25 @@ def downgrade(connection: sa.Connection, revision: str) -> None:
     from alembic import command
     from alembic.util import CommandError
 
-    views.drop_views(connection)
+    _take_down(connection)
     try:
         command.downgrade(_config(connection), revision)
     except CommandError as error:
         raise NotFound(f"no schema revision {revision!r}; name one, or base") from error
     if current_revision(connection) == HEAD:
-        views.create_views(connection)
+        _put_up(connection)
+
+
+def _take_down(connection: sa.Connection) -> None:
+    # What is derived from the tables stands in the way of changing them.
+    views.drop_views(connection)
+    timescale.suspend(connection)
+
+
+def _put_up(connection: sa.Connection) -> None:
+    views.create_views(connection)
+    timescale.create_aggregates(connection)
+    timescale.enable(connection)
 
 
 def _config(connection: sa.Connection) -> Config:
