@@ -106,6 +106,7 @@ class Inlet:
         with self._changed:
             awaited = self._awaited_take = self._n_takes + 1
             self._n_waiting += 1
+            self._changed.notify_all()
             self._changed.wait_for(
                 lambda: (
                     self._is_closed
