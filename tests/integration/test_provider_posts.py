@@ -310,7 +310,7 @@ def test_a_column_of_no_use_fails_its_file_alone(tmp_path):
 def test_posts_come_from_somewhere():
     with pytest.raises(InvalidSpec, match="give paths or url"):
         PostsProvider()
-    with pytest.raises(NotFound, match="no CSV, Parquet or JSON file at"):
+    with pytest.raises(NotFound, match=r"no (CSV, Parquet or JSON file in|file or folder)"):
         fetched("nowhere")
 
 

@@ -211,7 +211,7 @@ def add_column(connection: sa.Connection, name: str) -> None:
 
 def test_the_servers_own_workers_refresh_the_aggregates(database_url: str) -> None:
     n_days = sa.text("SELECT count(*) FROM bars_daily")
-    is_late = sa.text("SELECT clock_timestamp() - :start > INTERVAL '90 seconds'")
+    is_late = sa.text("SELECT clock_timestamp() - :start > INTERVAL '5 minutes'")
     with opened(database_url) as database:
         database.upgrade()
         change(database, timescale.disable)

@@ -64,7 +64,7 @@ class PollingFeed:
         """Ask once, so that an error shows at once, and then every minute."""
         self._sink = sink
         asked = minute_of(self._clock.now() - self._settle)
-        fetched = self._ask(tuple(symbols), asked)
+        fetched = self._ask(tuple(symbols), asked, asked)
         failed = [symbol.ticker for symbol in symbols if symbol.ticker in fetched.failures]
         if len(failed) == len(symbols):
             raise NotFound("; ".join(f"{t}: {fetched.failures[t]}" for t in failed))
@@ -90,16 +90,16 @@ class PollingFeed:
                 continue
             if self._stop.is_set():
                 return
-            asked = minute_of(self._clock.now() - self._settle)
+            since, asked = asked, minute_of(self._clock.now() - self._settle)
             try:
-                self._ask(symbols, asked)
+                self._ask(symbols, since, asked)
             except CandlecastError as error:
                 self._failure = error
                 return
 
-    def _ask(self, symbols: tuple[Symbol, ...], until: datetime) -> Fetched:
+    def _ask(self, symbols: tuple[Symbol, ...], since: datetime, until: datetime) -> Fetched:
         assert self._sink is not None
-        request = Request(symbols, until - OVERLAP, until)
+        request = Request(symbols, since - OVERLAP, until)
         fetched = self._source.fetch_bars(request, Timeframe(1), self._clock)
         for bar in sourced_bars(fetched.bars):
             self._sink(bar)

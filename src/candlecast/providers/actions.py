@@ -12,10 +12,10 @@ from candlecast.domain.catalog import PROVIDERS
 from candlecast.domain.frames import ACTIONS, INSTANT
 from candlecast.domain.market import Clock, trading_calendar
 from candlecast.domain.sources import FetchedRows, Request
-from candlecast.errors import BadFrame, NotFound
+from candlecast.errors import BadFrame
 from candlecast.providers.action_tables import KINDS, read_actions
 from candlecast.providers.instants import parse_instants
-from candlecast.providers.tables import LINE, SUFFIXES
+from candlecast.providers.tables import LINE, find_files
 
 SOURCE: Final = "action_files"
 _NUMBER: Final = r"(\d+(?:\.\d+)?)"
@@ -66,7 +66,7 @@ class ActionFilesProvider:
     def fetch_actions(self, request: Request, clock: Clock) -> FetchedRows:
         """ACTIONS with an ex-date within the request's span; a symbol without any is no failure."""
         tables, failures = [], {}
-        for file in dict.fromkeys(file for path in self.paths for file in _files_at(path)):
+        for file in find_files(self.paths):
             try:
                 tables.append(_parsed(read_actions(file, self.calendar), file))
             except BadFrame as error:
@@ -84,16 +84,6 @@ class ActionFilesProvider:
             source=pl.lit(SOURCE), known_at=pl.min_horizontal("known_at", now)
         )
         return FetchedRows(ACTIONS.conform(_within(good, request)), failures)
-
-
-def _files_at(path: Path) -> list[Path]:
-    if path.is_file():
-        return [path]
-    files = [file for file in sorted(path.rglob("*")) if file.suffix.lower() in SUFFIXES]
-    files = [file for file in files if file.is_file() and not file.name.startswith(".")]
-    if not files:
-        raise NotFound(f"no CSV or Parquet file at {path}; name files, or a folder of them")
-    return files
 
 
 def _within(rows: pl.DataFrame, request: Request) -> pl.DataFrame:

@@ -17,8 +17,8 @@ from candlecast.domain.sources import FetchedRows, Request
 from candlecast.errors import BadFrame
 from candlecast.providers.columns import Fields, check_mapping
 from candlecast.providers.instants import parse_instants
-from candlecast.providers.records import as_failures, files_at, read_records, selected, within_span
-from candlecast.providers.tables import DEFECT, LINE
+from candlecast.providers.records import SUFFIXES, as_failures, read_records, selected, within_span
+from candlecast.providers.tables import DEFECT, LINE, find_files
 
 SOURCE: Final = "capitalisation_files"
 FIELDS: Final = Fields(
@@ -75,7 +75,7 @@ class CapitalisationFilesProvider:
     def fetch_capitalisations(self, request: Request, clock: Clock) -> FetchedRows:
         """CAPITALISATIONS within the request's span: of its symbols (None: all), and TOTAL."""
         tables, failures = [], {}
-        for file in dict.fromkeys(file for path in self.paths for file in files_at(path)):
+        for file in find_files(self.paths, SUFFIXES):
             try:
                 table = read_records(file, self.columns, FIELDS)
                 tables.append(_as_rows(table, file, self.zone))

@@ -13,7 +13,7 @@ from candlecast.domain.catalog import PROVIDERS
 from candlecast.domain.frames import QUARANTINE, UNSTAMPED
 from candlecast.domain.market import Clock, Timeframe, trading_calendar
 from candlecast.domain.sources import Fetched, Request
-from candlecast.errors import BadFrame, InvalidSpec, NotFound
+from candlecast.errors import BadFrame, InvalidSpec
 from candlecast.providers.columns import check_mapping
 from candlecast.providers.instants import parse_instants
 from candlecast.providers.rows import (
@@ -25,7 +25,7 @@ from candlecast.providers.rows import (
     requested,
     unknown_symbols,
 )
-from candlecast.providers.tables import DEFECT, LINE, SUFFIXES, read_table
+from candlecast.providers.tables import DEFECT, LINE, find_files, read_table
 
 SOURCE: Final = "files"
 
@@ -79,7 +79,7 @@ class FilesProvider:
     def fetch_bars(self, request: Request, timeframe: Timeframe, clock: Clock) -> Fetched:
         """Closed bars of the symbols (None: all in the files), with the rows that were refused."""
         tables, failures = [], {}
-        for file in dict.fromkeys(file for path in self.paths for file in _files_at(path)):
+        for file in find_files(self.paths):
             try:
                 table = read_table(file, self.columns)
                 tables.append(_as_rows(table, file, self.zone, is_daily=timeframe.is_daily))
@@ -135,21 +135,6 @@ def _check_zone(zone: str) -> str:
         return ZoneInfo(zone).key
     except (ZoneInfoNotFoundError, ValueError, OSError) as error:
         raise InvalidSpec(f"unknown time zone {zone!r}; use e.g. America/New_York") from error
-
-
-def _files_at(path: Path) -> list[Path]:
-    if path.is_file():
-        return [path]
-    if not path.is_dir():
-        raise NotFound(f"no file or folder {path}; name CSV or Parquet files, or a folder of them")
-    files = [
-        file
-        for file in sorted(path.rglob("*"))
-        if file.suffix.lower() in SUFFIXES and not file.name.startswith(".") and file.is_file()
-    ]
-    if not files:
-        raise NotFound(f"no CSV or Parquet file in {path}; name the folder that holds them")
-    return files
 
 
 def _as_rows(table: pl.DataFrame, file: Path, zone: str, *, is_daily: bool) -> pl.DataFrame:

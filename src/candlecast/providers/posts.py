@@ -25,8 +25,8 @@ from candlecast.providers.columns import Fields, check_mapping
 from candlecast.providers.http import Answer, HttpClient, Politeness, linked, nonsense
 from candlecast.providers.instants import parse_instants
 from candlecast.providers.records import (
+    SUFFIXES,
     as_failures,
-    files_at,
     from_documents,
     named_columns,
     parse_documents,
@@ -35,7 +35,7 @@ from candlecast.providers.records import (
     within_span,
 )
 from candlecast.providers.rows import is_no_value
-from candlecast.providers.tables import DEFECT, LINE
+from candlecast.providers.tables import DEFECT, LINE, find_files
 
 SOURCE: Final = "posts"
 FEED: Final = "posts feed"
@@ -114,7 +114,7 @@ class PostsProvider:
     def fetch_posts(self, request: Request, clock: Clock) -> FetchedRows:
         """POSTS posted within the request's span, with the records that were refused."""
         tables, failures = [], {}
-        for file in dict.fromkeys(file for path in self.paths for file in files_at(path)):
+        for file in find_files(self.paths, SUFFIXES):
             try:
                 table = read_records(file, self.columns, FIELDS)
                 tables.append(_as_rows(table, file.as_posix(), self.zone))

@@ -16,7 +16,7 @@ import orjson
 import polars as pl
 
 from candlecast.domain.sources import Request
-from candlecast.errors import BadFrame, NotFound
+from candlecast.errors import BadFrame
 from candlecast.providers.columns import Fields, find_columns
 from candlecast.providers.tables import DEFECT, LINE, PARQUET_SUFFIXES, SEPARATORS
 
@@ -24,20 +24,6 @@ JSON_SUFFIXES: Final = frozenset({".jsonl", ".ndjson", ".json"})
 SUFFIXES: Final = PARQUET_SUFFIXES | JSON_SUFFIXES | {".csv", ".tsv", ".txt"}
 MOST_NAMED: Final = 20
 """How many refused records of one file are named one by one."""
-
-
-def files_at(path: Path) -> list[Path]:
-    """`path` itself, or the files of records in the folder `path` and below; NotFound if none."""
-    if path.is_file():
-        return [path]
-    files = [
-        file
-        for file in sorted(path.rglob("*"))
-        if file.suffix.lower() in SUFFIXES and not file.name.startswith(".") and file.is_file()
-    ]
-    if not files:
-        raise NotFound(f"no CSV, Parquet or JSON file at {path}; name a file, or a folder of them")
-    return files
 
 
 def read_records(file: Path, mapping: Mapping[str, str], fields: Fields) -> pl.DataFrame:

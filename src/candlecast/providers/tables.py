@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Final
 
 import polars as pl
 
-from candlecast.errors import BadFrame
+from candlecast.errors import BadFrame, NotFound
 from candlecast.providers.columns import find_columns
 
 LINE: Final = "#line"
@@ -25,6 +25,11 @@ DEFECT: Final = "#defect"
 PARQUET_SUFFIXES: Final = frozenset({".parquet", ".pq"})
 SUFFIXES: Final = PARQUET_SUFFIXES | {".csv", ".tsv", ".txt"}
 SEPARATORS: Final = ",;\t|"
+
+
+def find_files(paths: Iterable[Path], suffixes: Collection[str] = SUFFIXES) -> list[Path]:
+    """The files among `paths`, and in the folders among them those with one of `suffixes`."""
+    return list(dict.fromkeys(file for path in paths for file in _files_at(path, suffixes)))
 
 
 def read_table(file: Path, mapping: Mapping[str, str]) -> pl.DataFrame:
@@ -41,6 +46,22 @@ def read_table(file: Path, mapping: Mapping[str, str]) -> pl.DataFrame:
     if table.is_empty():
         raise BadFrame("is empty: no row follows the header; fill or remove it")
     return table
+
+
+def _files_at(path: Path, suffixes: Collection[str]) -> list[Path]:
+    if path.is_file():
+        return [path]
+    kinds = "CSV or Parquet" if suffixes == SUFFIXES else "CSV, Parquet or JSON"
+    if not path.is_dir():
+        raise NotFound(f"no file or folder {path}; name {kinds} files, or a folder of them")
+    files = [
+        file
+        for file in sorted(path.rglob("*"))
+        if file.suffix.lower() in suffixes and not file.name.startswith(".") and file.is_file()
+    ]
+    if not files:
+        raise NotFound(f"no {kinds} file in {path}; name the folder that holds them")
+    return files
 
 
 def _read_parquet(file: Path, mapping: Mapping[str, str]) -> pl.DataFrame:

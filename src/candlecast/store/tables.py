@@ -114,27 +114,23 @@ bar_reads: Final = sa.Table(
     info={"never_older": "as_of"},
 )
 
-ml_features_ohlcv: Final = sa.Table(
-    "ml_features_ohlcv",  # further columns, one a feature, are added when first written
-    metadata,
-    key_column("timeframe", sa.Integer()),
-    key_column("symbol_id", sa.Integer()),
-    key_column("ts", Instant()),
-    required("as_of", Instant()),
-    required("set_id", sa.Text()),
-    sqlite_with_rowid=False,
-)
 
-ml_features_sentiment: Final = sa.Table(
-    "ml_features_sentiment",  # grows columns like ml_features_ohlcv
-    metadata,
-    key_column("timeframe", sa.Integer()),
-    key_column("symbol_id", sa.Integer()),
-    key_column("ts", Instant()),
-    required("as_of", Instant()),
-    required("set_id", sa.Text()),
-    sqlite_with_rowid=False,
-)
+def _feature_table(name: str) -> sa.Table:
+    # Further columns, one a feature, are added when first written.
+    return sa.Table(
+        name,
+        metadata,
+        key_column("timeframe", sa.Integer()),
+        key_column("symbol_id", sa.Integer()),
+        key_column("ts", Instant()),
+        required("as_of", Instant()),
+        required("set_id", sa.Text()),
+        sqlite_with_rowid=False,
+    )
+
+
+ml_features_ohlcv: Final = _feature_table("ml_features_ohlcv")
+ml_features_sentiment: Final = _feature_table("ml_features_sentiment")
 
 ml_labels: Final = sa.Table(
     "ml_labels",
