@@ -180,7 +180,7 @@ def test_only_what_is_asked_for_comes_back(tmp_path):
 
 def test_nothing_to_read_is_said(tmp_path):
     for path in (tmp_path, tmp_path / "absent.csv"):
-        with pytest.raises(NotFound, match="no CSV or Parquet file"):
+        with pytest.raises(NotFound, match=r"no (CSV or Parquet file|file or folder)"):
             fetched(path)
 
 
