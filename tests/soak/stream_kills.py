@@ -103,7 +103,9 @@ def check(folder, bars):
     assert values(stored) == values(bars)
     assert stored.select("symbol", "ts").is_unique().all()
     connection = sqlite3.connect(folder / "var" / "candlecast.db")
-    assert connection.execute("SELECT count(*) FROM bar_revisions").fetchone() == (0,)
+    # Coarser bars may have been made before the last minute was there, at such a speed.
+    of_minutes = "SELECT count(*) FROM bar_revisions WHERE timeframe = 1"
+    assert connection.execute(of_minutes).fetchone() == (0,)
     assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
     connection.close()
     last = max(item.ts for item in bars) + MINUTE

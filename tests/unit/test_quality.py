@@ -204,7 +204,7 @@ def test_the_source_s_own_factor_tells_a_split_that_its_prices_do_not_show_as_ad
     spoilt, at = moved(whole, "S00", 300, 2 / 3)
     found = findings_of(spoilt, DAILY, calendars).filter(pl.col("symbol") == "S00")
     (split,) = of_kind(found, "unadjusted_split").to_dicts()
-    assert (split["start"], split["severity"]) == (at, "bad")
+    assert (split["start"], split["severity"]) == (at, "note")
     assert split["value"] == pytest.approx(1.5)
     assert "3:2" in split["message"]
     dividends = whole.with_columns(

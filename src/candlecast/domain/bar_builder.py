@@ -75,7 +75,7 @@ class _Minute:
     told: FeedBar | None = None
 
     def take(self, trade: Trade) -> bool:
-        # False for a trade that was counted before.
+        """Count a trade; False for one that was counted before."""
         if trade.id:
             if trade.id in self.ids:
                 return False
@@ -94,7 +94,7 @@ class _Minute:
         return True
 
     def bar(self) -> FeedBar | None:
-        # The vendor's bar, else our own; None without either.
+        """The vendor's bar, else our own; None without either."""
         if self.vendors is not None or self.first_at is None:
             return self.vendors
         vwap = min(max(self.money / self.volume, self.low), self.high) if self.volume else None

@@ -134,13 +134,13 @@ def _by_factor(days: pl.DataFrame) -> pl.DataFrame:
         )
     )
     is_shown = (pl.col("move") + pl.col("factor_jump")).abs() < pl.col("factor_jump").abs() / 2
-    shown = "adj_close accounts for {} that the prices do not; use adj_close, or record the event"
+    shown = "the prices are as traded: adj_close accounts for {}; forecasts use adjusted prices"
     alone = "adj_close accounts for {} of which the prices show nothing; compare another source"
     return nearest.select(
         "symbol",
         "ts",
         value=pl.col("factor_jump").exp(),
-        severity=pl.when(is_split & is_shown).then(pl.lit("bad")).otherwise(pl.lit("suspect")),
+        severity=pl.when(is_shown).then(pl.lit("note")).otherwise(pl.lit("suspect")),
         message=pl.when(is_shown).then(pl.format(shown, what)).otherwise(pl.format(alone, what)),
     )
 
