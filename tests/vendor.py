@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import polars as pl
@@ -88,6 +88,20 @@ class Vendor:
                 close_now = pl.when(is_it).then(pl.lit(close)).otherwise("close")
                 shown = shown.with_columns(close=close_now)
         return shown.with_columns(source=pl.lit(self.source))
+
+
+@dataclass
+class Short(Vendor):
+    """A vendor whose history begins late, and who says so by what it covers."""
+
+    begins: datetime = datetime(1970, 1, 1, tzinfo=UTC)
+
+    def fetch_bars(self, request: Request, timeframe: Timeframe, clock: Clock) -> Fetched:
+        """The bars from `begins` on."""
+        fetched = super().fetch_bars(request, timeframe, clock)
+        spans = {t: (max(a, self.begins), b) for t, (a, b) in fetched.covered.items()}
+        rows = fetched.bars.filter(pl.col("ts") >= self.begins)
+        return Fetched(rows, failures=fetched.failures, covered=spans)
 
 
 def symbols(*tickers: str, calendar: str = "XNYS", **fields: object) -> tuple[Symbol, ...]:

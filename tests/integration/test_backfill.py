@@ -10,14 +10,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from candlecast.domain.market import FixedClock
-from candlecast.errors import InvalidSpec, NotFound, ProviderUnavailable, RateLimited
+from candlecast.errors import BadFrame, InvalidSpec, NotFound, ProviderUnavailable, RateLimited
 from candlecast.pipelines.backfill import Wanted, backfill
 from candlecast.pipelines.missing import windows, without
 from candlecast.providers.simulated import SimulatedProvider
 from candlecast.store.bars import read_bars
 from candlecast.store.coverage import pin, read_coverage
 from pipeline_rows import at, opened
-from vendor import MINUTE, Vendor, symbols, true_minutes
+from vendor import MINUTE, Short, Vendor, symbols, true_minutes
 
 FIRST = datetime(2024, 3, 6, tzinfo=UTC)  # clocks change on the tenth
 NIGHT = datetime(2024, 3, 14, 1, tzinfo=UTC)
@@ -105,6 +105,31 @@ def test_a_throttled_provider_hands_over_and_all_reasons_are_told(tmp_path):
         assert "one: vendor one asks to wait 30 s" in run.failures["A"]
         assert "two: unknown" in run.failures["A"]
         assert stored(stores)["symbol"].unique().to_list() == ["B"]
+
+
+def test_the_next_provider_is_asked_for_what_lies_before_a_shorter_history(tmp_path):
+    begins = FIRST + timedelta(days=2)
+    short = Short(TRUTH, source="short", begins=begins)
+    whole = Vendor(TRUTH, source="whole")
+    with opened(f"sqlite:///{tmp_path}/a.db", tmp_path, NIGHT) as stores:
+        run = backfill(stores, {"short": short, "whole": whole}, WANTED)
+        assert run.failures == {}
+        bars = stored(stores)
+        assert values(bars).equals(values(TRUTH))
+        assert set(bars.filter(pl.col("ts") < begins)["source"]) == {"whole"}
+        assert set(bars.filter(pl.col("ts") >= begins)["source"]) == {"short"}
+        alone = backfill(stores, {"short": short}, replace(WANTED, symbols=symbols("C")))
+        assert "nothing so old" in alone.failures["C"]
+
+
+def test_an_answer_that_makes_no_sense_does_not_stop_the_others(tmp_path):
+    def nonsense(_):
+        raise BadFrame("a page holds no bars")
+
+    broken, whole = Vendor(TRUTH, fault=nonsense), Vendor(TRUTH, source="whole")
+    with opened(f"sqlite:///{tmp_path}/a.db", tmp_path, NIGHT) as stores:
+        assert backfill(stores, {"broken": broken, "whole": whole}, WANTED).failures == {}
+        assert values(stored(stores)).equals(values(TRUTH))
 
 
 def test_a_symbol_asks_its_own_providers_in_its_own_order(tmp_path):

@@ -18,7 +18,7 @@ from fakes.alpaca_server import AlpacaServer, Fault, wire_bar
 from pipeline_rows import opened
 from vendor import true_minutes
 
-N_KILLS = int(os.environ.get("CANDLECAST_TEST_KILLS", "100"))
+N_KILLS = int(os.environ.get("CANDLECAST_SOAK_KILLS", "100"))
 TICKERS = ("A", "B", "C", "D")
 FIRST = datetime(2024, 1, 2, tzinfo=UTC)
 MINUTE = Timeframe.parse("1m")

@@ -192,6 +192,12 @@ class TradingCalendar:
         close = self.closes[np.maximum(index, 0)]
         return np.where((index >= 0) & (ts < close), np.minimum(end, close), end)
 
+    def is_open(self, instant: datetime) -> bool:
+        """Whether a session is in progress; its close is no longer part of it."""
+        at = np.datetime64(instant.replace(tzinfo=None), "us")
+        index = np.searchsorted(self.opens, at, side="right") - 1
+        return bool(index >= 0 and at < self.closes[index])
+
     def advance(self, closes: Instants, horizon: Horizon) -> Instants:
         """The instant `horizon` after each of `closes`, in trading time.
 

@@ -21,7 +21,7 @@ from typing import Final
 from candlecast.domain.frames import UNSTAMPED
 from candlecast.domain.market import Symbol, Timeframe
 from candlecast.domain.sources import BarSource, Fetched, Refusal, Request
-from candlecast.errors import BadCredentials, InvalidSpec, NotFound, RetryableError
+from candlecast.errors import CandlecastError, InvalidSpec, LeakageError, NotFound
 from candlecast.pipelines.ingest import IngestRun
 from candlecast.pipelines.missing import Span, find_missing, windows, without
 from candlecast.pipelines.progress import Progress, silent
@@ -140,7 +140,9 @@ def _fetch(
         unanswered: dict[str, list[Span]] = {}
         for span, tickers in _by_span(open_spans):
             request = Request(tuple(symbols[ticker] for ticker in tickers), *span)
-            fetched, is_transient = _asked(provider, request, wanted.timeframe, stores)
+            fetched, is_transient = _asked(
+                provider, request, wanted.timeframe, stores, is_alone=len(chain) == 1
+            )
             stored = store_fetched(
                 stores,
                 fetched,
@@ -151,13 +153,24 @@ def _fetch(
             )
             tally.add(stored.written, stored.symbols, fetched.refusals)
             waiting |= {*tickers} if is_transient else set()
-            for ticker in sorted({*tickers} & {*stored.failures}):
-                told = [fetched.covered[ticker]] if ticker in fetched.covered else []
-                unanswered.setdefault(ticker, []).extend(without(span, told))
-                reasons[ticker].append(f"{name}: {stored.failures[ticker]}")
+            for ticker in tickers:
+                left = _unanswered(span, fetched, ticker, is_failed=ticker in stored.failures)
+                if left:
+                    unanswered.setdefault(ticker, []).extend(left)
+                    reason = stored.failures.get(ticker, "it has nothing so old")
+                    reasons[ticker].append(f"{name}: {reason}")
         open_spans = {ticker: spans for ticker, spans in unanswered.items() if spans}
     tally.failures |= {t: "; ".join(dict.fromkeys(reasons[t])) for t in open_spans}
     tally.waiting |= waiting & {*open_spans}
+
+
+def _unanswered(span: Span, fetched: Fetched, ticker: str, *, is_failed: bool) -> list[Span]:
+    # What the next provider is asked for: of an answer that is no failure only what lies before
+    # it, for what lies behind was not published yet.
+    told = [fetched.covered[ticker]] if ticker in fetched.covered else []
+    if is_failed:
+        return without(span, told)
+    return [(span[0], min(told[0][0], span[1]))] if told and told[0][0] > span[0] else []
 
 
 def _by_span(spans: Mapping[str, Sequence[Span]]) -> list[tuple[Span, list[str]]]:
@@ -167,12 +180,19 @@ def _by_span(spans: Mapping[str, Sequence[Span]]) -> list[tuple[Span, list[str]]
 
 
 def _asked(
-    provider: BarSource, request: Request, timeframe: Timeframe, stores: Stores
+    provider: BarSource,
+    request: Request,
+    timeframe: Timeframe,
+    stores: Stores,
+    *,
+    is_alone: bool,
 ) -> tuple[Fetched, bool]:
-    # The answer, and whether it may be another one soon.
+    # The answer, and whether it may be another one soon. Others go on without one that fails.
     try:
         fetched = provider.fetch_bars(request, timeframe, stores.clock)
-    except (RetryableError, BadCredentials, NotFound) as error:
+    except CandlecastError as error:
+        if isinstance(error, LeakageError) or (is_alone and isinstance(error, InvalidSpec)):
+            raise
         failures = dict.fromkeys(request.tickers or (), str(error))
         return Fetched(UNSTAMPED.empty(), failures=failures), error.is_retryable
     # What was invented hides no bar that was traded.

@@ -11,11 +11,11 @@ import polars as pl
 
 from candlecast.domain.bar_builder import MINUTE, RefusedTick
 from candlecast.domain.frames import BARS, INSTANT, QUARANTINE, QUOTES, UNSTAMPED
-from candlecast.domain.market import Symbol, Timeframe
-from candlecast.domain.sources import FeedBar, Fetched, Quote, Trade
+from candlecast.domain.market import Symbol, Timeframe, trading_calendar
+from candlecast.domain.sources import FeedBar, Fetched, Quote, Trade, is_simulated
 from candlecast.pipelines.inlet import SourcedBar
 from candlecast.pipelines.missing import Span
-from candlecast.pipelines.stamping import store_fetched
+from candlecast.pipelines.stamping import store_fetched, without_inventions_over
 from candlecast.store.bars import BarsWritten, Coverage, read_bars, write_bars
 from candlecast.store.quarantine import write_quarantine
 from candlecast.store.quotes import write_quotes
@@ -51,10 +51,12 @@ class Recorder:
         self._stamped_at = stores.clock.now()
         self._stamped: set[tuple[str, datetime]] = set()
 
-    def write_closed(
-        self, bars: Sequence[FeedBar], covered: Mapping[str, Span]
-    ) -> tuple[pl.DataFrame, BarsWritten]:
-        """Store bars that have closed just now, and what the feed has answered for, at once."""
+    def write_closed(self, bars: Sequence[FeedBar]) -> tuple[pl.DataFrame, BarsWritten]:
+        """Store bars that have closed just now, at once.
+
+        Left out are bars outside their market's sessions, which archives do not tell either, and
+        invented ones where a real one is stored.
+        """
         now = self._stamp({(bar.symbol, bar.ts) for bar in bars})
         rows = [
             (
@@ -66,8 +68,29 @@ class Recorder:
             )
             for bar in bars
         ]
-        frame = BARS.conform(pl.DataFrame(rows, schema=BARS.columns, orient="row"))
-        return frame, self._write(frame, covered, now)
+        made = pl.DataFrame(rows, schema=BARS.columns, orient="row")
+        frame = BARS.conform(self._within_sessions(made))
+        if frame.select(is_simulated(pl.col("source")).any()).item():
+            frame = without_inventions_over(frame, self._stores, TIMEFRAME)
+        return frame, self._write(frame, {}, now)
+
+    def write_covered(self, covered: Mapping[str, Span]) -> None:
+        """Note what the feed has answered for."""
+        self._write(BARS.empty(), covered, self._stores.clock.now())
+
+    def _within_sessions(self, bars: pl.DataFrame) -> pl.DataFrame:
+        # Bars close together: a look for each time and calendar, not for each bar.
+        calendars = {ticker: symbol.calendar for ticker, symbol in self._symbols.items()}
+        names = pl.col("symbol").replace_strict(calendars, return_dtype=pl.String)
+        named = bars.with_columns(calendar=names)
+        closed = [
+            (name, ts)
+            for name, ts in named.select("calendar", "ts").unique().iter_rows()
+            if not trading_calendar(name).is_open(ts)
+        ]
+        schema: dict[str, Any] = {"calendar": pl.String, "ts": INSTANT}
+        away = pl.DataFrame(closed, schema=schema, orient="row")
+        return named.join(away, on=["calendar", "ts"], how="anti").drop("calendar")
 
     def write_healed(self, fetched: Fetched) -> tuple[pl.DataFrame, BarsWritten]:
         """Store bars that were fetched because the feed had not brought them: known from now on."""

@@ -122,16 +122,13 @@ def _joined_to_stored(
 ) -> pl.DataFrame:
     # On the basis of the stored adjusted closes, and no simulated bar over a real one.
     tickers = [ticker for ticker in dated["symbol"].unique() if ticker in known]
-    needs_old = dated["adj_close"].null_count() < len(dated)
-    needs_old |= bool(dated.select(is_simulated(pl.col("source")).any()).item())
-    if not tickers or not needs_old:
+    if not tickers:
+        return dated
+    if dated.select(is_simulated(pl.col("source")).any()).item():
+        dated = without_inventions_over(dated, stores, timeframe)
+    if dated["adj_close"].null_count() == len(dated):
         return dated
     stored = read_bars(stores.database, timeframe, symbols=tickers)
-    real = stored.filter(~is_simulated(pl.col("source"))).select("symbol", "ts")
-    simulated = dated.filter(is_simulated(pl.col("source")))
-    covered = simulated.join(real, on=["symbol", "ts"], how="semi").select("symbol", "ts", "source")
-    if len(covered):
-        dated = dated.join(covered, on=["symbol", "ts", "source"], how="anti")
     closes = stored.select("symbol", "ts", stored_adj_close="adj_close")
     for ticker in _without_overlap(dated, closes):
         failures[ticker] = (
@@ -139,6 +136,24 @@ def _joined_to_stored(
             "joined; bring at least one stored bar along"
         )
     return _rebased(dated, closes)
+
+
+def without_inventions_over(
+    bars: pl.DataFrame, stores: Stores, timeframe: Timeframe
+) -> pl.DataFrame:
+    """`bars` less the invented ones in the place of a stored real one."""
+    known = {symbol.ticker for symbol in read_symbols(stores.database)}
+    invented = bars.filter(is_simulated(pl.col("source")) & pl.col("symbol").is_in(list(known)))
+    if invented.is_empty():
+        return bars
+    first, last = invented["ts"].min(), invented["ts"].max()
+    assert isinstance(first, datetime)
+    assert isinstance(last, datetime)
+    tickers = invented["symbol"].unique().to_list()
+    stored = read_bars(stores.database, timeframe, symbols=tickers, start=first, end=last)
+    real = stored.filter(~is_simulated(pl.col("source")))
+    replaced = invented.join(real, on=["symbol", "ts"], how="semi")
+    return bars.join(replaced, on=["symbol", "ts", "source"], how="anti", maintain_order="left")
 
 
 def _without_overlap(dated: pl.DataFrame, stored: pl.DataFrame) -> list[str]:

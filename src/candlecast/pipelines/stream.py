@@ -200,17 +200,18 @@ class Streamer:
             return
         newest = {(bar.symbol, bar.ts): bar for bar in self._unwritten}
         try:
-            frame, written = self._recorder.write_closed(list(newest.values()), covered)
+            frame, written = self._recorder.write_closed(list(newest.values()))
         except DatabaseBusy as error:
             self._options.tell(f"{len(newest)} bars wait: {error}")
             return
         self._unwritten.clear()
         self.result.n_bars += written.inserted
         self.result.n_revised += written.revised
-        if covered:
-            self._covered_to = next(iter(covered.values()))[1]
         if len(frame):
             self._hand_on(frame)
+        if covered:  # after the bars, which it speaks of
+            self._recorder.write_covered(covered)
+            self._covered_to = next(iter(covered.values()))[1]
 
     def _hand_on(self, frame: pl.DataFrame) -> None:
         if self._deriver is not None:

@@ -60,6 +60,9 @@ __all__ = [
 VALUES: Final = ("open", "high", "low", "close", "volume", "adj_close", "vwap", "trade_count")
 """What makes a version: a bar that repeats all of these is no revision."""
 STORED: Final = ("symbol_id", *(name for name in BARS.columns if name != "symbol"))
+CHANGES_KEPT: Final = 4_096
+"""A mirror that is further behind is built anew; a feed makes one change a minute."""
+FORGOTTEN_EVERY: Final = 64
 SPANS: Final[Schema] = {"symbol_id": pl.Int64, "first_ts": INSTANT, "last_ts": INSTANT}
 
 
@@ -119,7 +122,7 @@ def write_bars(
             placed.filter(condition).select(stored.columns)
             for condition in (is_later, is_earlier, ~is_later & ~is_earlier)
         )
-        n_new = sum(bulk.insert(bar_table, part) for part in (later, earlier))
+        n_new = sum(bulk.insert(bar_table, part) for part in (later, earlier) if len(part))
         n_filled, n_revised, touched = _merge(bulk, known)
         _note_changes(bulk, timeframe, [_spans(later), _spans(earlier), touched])
     n_inserted = n_new + n_filled
@@ -273,9 +276,13 @@ def _note_changes(bulk: Bulk, timeframe: Timeframe, spans: list[pl.DataFrame]) -
         bar_changes.c.timeframe == timeframe.minutes
     )
     last = bulk.read(count, {"change": pl.Int64}).item()
+    change = (last or 0) + 1
+    if change % FORGOTTEN_EVERY == 0:
+        old = bar_changes.c.change <= change - CHANGES_KEPT
+        bulk.run(sa.delete(bar_changes).where(bar_changes.c.timeframe == timeframe.minutes, old))
     rows = touched.with_columns(
         pl.lit(timeframe.minutes).alias("timeframe"),
-        pl.lit((last or 0) + 1).alias("change"),
+        pl.lit(change).alias("change"),
         pl.lit(secrets.randbits(62)).alias("token"),
     )
     bulk.insert(bar_changes, shaped(bar_changes, rows))
