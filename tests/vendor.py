@@ -104,6 +104,19 @@ class Short(Vendor):
         return Fetched(rows, failures=fetched.failures, covered=spans)
 
 
+@dataclass
+class Boasting(Vendor):
+    """A vendor that answers more than it was asked, and claims to know the future."""
+
+    def fetch_bars(self, request: Request, timeframe: Timeframe, clock: Clock) -> Fetched:
+        """All bars there are of all symbols."""
+        super().fetch_bars(request, timeframe, clock)
+        future = clock.now() + timedelta(days=900)
+        tickers = self.truth["symbol"].unique().to_list()
+        spans = {ticker: (datetime(1999, 1, 1, tzinfo=UTC), future) for ticker in tickers}
+        return Fetched(self.as_seen(clock.now(), timeframe), covered=spans)
+
+
 def symbols(*tickers: str, calendar: str = "XNYS", **fields: object) -> tuple[Symbol, ...]:
     """Symbols of one calendar."""
     return tuple(Symbol(ticker, calendar=calendar, **fields) for ticker in tickers)  # type: ignore[arg-type]

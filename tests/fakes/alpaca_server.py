@@ -49,7 +49,7 @@ class Fault:
 
     ``status``: answer `status` with `message` and `headers`; ``reset``: half the answer, then a
     TCP reset; ``mute``: no answer until the server stops; ``garbage``: half the answer as if it
-    were whole; ``call``: call `before`, then answer.
+    were whole; ``drip``: a byte at a time, without end; ``call``: call `before`, then answer.
     """
 
     kind: str
@@ -242,6 +242,8 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
             alpaca.released.wait(60)
             return None
+        if fault and fault.kind == "drip":
+            return self._drip()
         if fault and fault.kind == "call":
             fault.before()
         status, body = alpaca.answer(split.path, params, start)
@@ -266,6 +268,15 @@ class _Handler(BaseHTTPRequestHandler):
                 linger = struct.pack("ii", 1, 0)
                 self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
                 self.connection.close()
+
+    def _drip(self):
+        self.close_connection = True
+        self.send_response(200)
+        self.send_header("Content-Length", str(2**30))
+        self.end_headers()
+        with suppress(OSError):
+            while not self.server.alpaca.released.wait(0.05):
+                self.wfile.write(b" ")
 
     def date_time_string(self, timestamp=None):
         at = self.server.alpaca.clock_at or datetime.now(UTC)  # noqa: TID251 - a server's own clock

@@ -11,6 +11,7 @@ import math
 from collections import deque
 from dataclasses import dataclass, field
 from datetime import datetime
+from email.utils import formatdate
 
 import numpy as np
 
@@ -51,7 +52,10 @@ class ChartFaults(deque):
 
 
 class YahooServer(LocalServer):
-    """`listings` by Yahoo's names; `edit(rows)` may spoil the rows of each answer."""
+    """`listings` by Yahoo's names; `edit(rows)` may spoil the rows of each answer.
+
+    Its clock stands at `now`, also in the ``Date`` of its answers.
+    """
 
     def __init__(self, now: datetime):
         super().__init__(self._answer)
@@ -60,6 +64,9 @@ class YahooServer(LocalServer):
         self.edit = lambda rows: rows
         self.live_row = None  # (open, high, low, close, volume) of the unfinished bar
         self.faults = ChartFaults(self)
+        clock = {"date_time_string": lambda *_: formatdate(self.now, usegmt=True)}
+        handler = self._server.RequestHandlerClass
+        self._server.RequestHandlerClass = type("Handler", (handler,), clock)
 
     @property
     def charts(self) -> list[Asked]:

@@ -9,15 +9,19 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from candlecast.domain.market import FixedClock
+from candlecast.domain.market import FixedClock, trading_calendar
+from candlecast.domain.resample import resample_all
 from candlecast.errors import BadFrame, InvalidSpec, NotFound, ProviderUnavailable, RateLimited
 from candlecast.pipelines.backfill import Wanted, backfill
 from candlecast.pipelines.missing import windows, without
+from candlecast.pipelines.resample import derive_changed
+from candlecast.pipelines.universe import read_market
 from candlecast.providers.simulated import SimulatedProvider
 from candlecast.store.bars import read_bars
-from candlecast.store.coverage import pin, read_coverage
+from candlecast.store.coverage import read_coverage
+from candlecast.store.pins import pin
 from pipeline_rows import at, opened
-from vendor import MINUTE, Short, Vendor, symbols, true_minutes
+from vendor import MINUTE, Boasting, Short, Vendor, symbols, true_minutes
 
 FIRST = datetime(2024, 3, 6, tzinfo=UTC)  # clocks change on the tenth
 NIGHT = datetime(2024, 3, 14, 1, tzinfo=UTC)
@@ -182,6 +186,65 @@ def test_a_bar_that_appears_where_all_was_answered_is_known_from_then_on(databas
         assert len(stored(stores, as_of=NIGHT)) == len(TRUTH) - 1
 
 
+def test_what_a_provider_says_beyond_the_question_is_not_believed(tmp_path):
+    vendor = Boasting(TRUTH)
+    with opened(f"sqlite:///{tmp_path}/a.db", tmp_path, NIGHT) as stores:
+        start = FIRST + timedelta(days=1)
+        backfill(stores, {"vendor": vendor}, replace(WANTED, symbols=symbols("A"), start=start))
+        assert stored(stores)["symbol"].unique().to_list() == ["A"]
+        assert stored(stores)["ts"].min() >= start
+        assert read_coverage(stores.database, MINUTE).rows() == [("A", start, NIGHT)]
+
+
+def test_training_reads_the_real_bars_that_replaced_invented_ones(tmp_path):
+    def dead(_):
+        raise ProviderUnavailable("no answer")
+
+    vendor = Vendor(TRUTH, fault=dead)
+    chain = {"vendor": vendor, "simulated": SimulatedProvider()}
+    allowed = replace(WANTED, is_simulation_allowed=True)
+    with opened(f"sqlite:///{tmp_path}/a.db", tmp_path, NIGHT) as stores:
+        run = backfill(stores, chain, allowed)
+        assert "no answer; bars were invented" in run.failures["A"]
+    vendor.fault = None
+    seen_at = NIGHT + timedelta(hours=1)
+    with opened(f"sqlite:///{tmp_path}/a.db", tmp_path, seen_at) as stores:
+        backfill(stores, chain, allowed)
+        for is_newest in (False, True):
+            market = read_market(
+                stores, MINUTE, (), None, is_newest=is_newest, is_simulation_allowed=False
+            )
+            assert market.prices.select("symbol", "ts").equals(TRUTH.select("symbol", "ts"))
+            assert market.prices["close"].equals(TRUTH["close"])
+            assert set(market.prices["known_at"]) == {seen_at}
+            assert market.simulated == frozenset()
+
+
+def test_coarser_bars_follow_corrections_healed_gaps_and_older_history(database_url, tmp_path):
+    ts = TRUTH.filter(pl.col("symbol") == "A")["ts"][600]
+    hidden = TRUTH.filter(symbol="B")["ts"][500:560]
+    later = NIGHT + timedelta(hours=1)
+    vendor = Vendor(
+        TRUTH,
+        corrections=[(later, "A", ts, 999.0)],
+        hidden=[("B", moment, later) for moment in hidden],
+    )
+    younger = replace(WANTED, start=FIRST + timedelta(days=1))
+    whole = replace(WANTED, recheck=timedelta(days=30))
+    with opened(database_url, tmp_path, NIGHT) as stores:
+        backfill(stores, {"vendor": vendor}, younger)
+        derive_changed(stores, MINUTE)
+        here = at(stores, later)
+        backfill(here, {"vendor": vendor}, whole)
+        derive_changed(here, MINUTE)
+        calendars = dict.fromkeys(("A", "B"), trading_calendar("XNYS"))
+        for target, bars in resample_all(stored(stores), MINUTE, calendars, as_of=later).items():
+            made = read_bars(stores.database, target)
+            assert values(made).equals(values(bars)), target
+        again = derive_changed(here, MINUTE).values()
+        assert {(written.inserted, written.revised) for written in again} == {(0, 0)}
+
+
 def test_newer_bars_were_known_when_they_ended_unless_something_was_made_without_them(
     database_url, tmp_path
 ):
@@ -190,7 +253,7 @@ def test_newer_bars_were_known_when_they_ended_unless_something_was_made_without
     vendor = Vendor(TRUTH)
     with opened(database_url, tmp_path, noon) as stores:
         backfill(stores, {"vendor": vendor}, WANTED)
-        pin(stores.database, MINUTE, made_of)
+        pin(stores.database, MINUTE, ["A", "B"], made_of)
         backfill(at(stores, NIGHT), {"vendor": vendor}, WANTED)
         bars = stored(stores)
         natural = bars["ts"] + timedelta(minutes=1)
@@ -242,7 +305,7 @@ def test_what_was_read_as_of_an_instant_is_read_again_whatever_came_since(
             for hours in (0, 3, 30) if begun else ():
                 as_of = now - timedelta(hours=hours)
                 seen[as_of, begun] = stored(stores, as_of=as_of, symbols=begun)
-            pin(stores.database, MINUTE, now)
+            pin(stores.database, MINUTE, begun, now)
             now += timedelta(hours=step)
         now += timedelta(days=30)
         vendor.fault = None

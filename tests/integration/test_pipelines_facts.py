@@ -7,14 +7,14 @@ from types import SimpleNamespace
 import polars as pl
 import pytest
 
-from candlecast.domain.frames import ACTIONS, CAPITALISATIONS, INDICES, NEWS, QUOTES
+from candlecast.domain.frames import ACTIONS, BARS, CAPITALISATIONS, INDICES, NEWS, QUOTES
 from candlecast.domain.market import Symbol, Timeframe
 from candlecast.domain.sources import FetchedRows, Request
 from candlecast.errors import InvalidSpec, NotFound
 from candlecast.pipelines.facts import ingest_facts
-from candlecast.store.bars import write_symbols
-from candlecast.store.coverage import pin
+from candlecast.store.bars import write_bars, write_symbols
 from candlecast.store.facts import read_facts
+from candlecast.store.pins import pin
 from candlecast.store.quotes import read_quotes
 from pipeline_rows import at, opened
 
@@ -153,22 +153,90 @@ def test_actions_of_a_symbol_without_bars_are_named_and_the_others_kept(stores):
 def test_an_action_that_comes_after_its_prices_were_used_is_known_from_then_on(stores):
     row = {"symbol": "A", "ex_date": ago(60), "kind": "split", "value": 2.0, "source": "x"}
     wire = Wire([{**row, "known_at": ago(80)}])
-    pin(stores.database, Timeframe.parse("1d"), ago(50))
+    pin(stores.database, Timeframe.parse("1d"), ["A"], ago(50))
     ingest_facts(stores, "actions", "x", wire, Request((Symbol("A"),)))
     assert read_facts(stores.database, ACTIONS, as_of=ago(1)).is_empty()
     assert read_facts(stores.database, ACTIONS)["known_at"].to_list() == [NOW]
 
 
-def test_a_dividend_that_another_source_rounds_is_no_correction(stores):
-    def told(value, source, now=NOW):
-        row = {"symbol": "A", "ex_date": ago(60), "kind": "dividend", "known_at": ago(80)}
-        wire = Wire([{**row, "value": value, "source": source}])
-        request = Request((Symbol("A"),))
-        return ingest_facts(at(stores, now), "actions", source, wire, request).n_new
+def dividend(value, source, symbol="A"):
+    row = {"symbol": symbol, "ex_date": ago(60), "kind": "dividend", "known_at": ago(80)}
+    return Wire([{**row, "value": value, "source": source}])
 
-    assert told(0.205714, "one") == 1
-    assert told(0.2057, "two") == 0
-    assert told(0.21, "two", NOW + timedelta(hours=1)) == 1
+
+def test_two_sources_that_disagree_on_a_dividend_do_not_overwrite_each_other(stores):
+    request = Request((Symbol("A"),), ago(900))
+    for hour in range(4):
+        here = at(stores, NOW + timedelta(hours=hour))
+        ingest_facts(here, "actions", "one", dividend(0.205714, "one"), request)
+        ingest_facts(here, "actions", "two", dividend(0.25, "two"), request)
+    (kept,) = read_facts(stores.database, ACTIONS).to_dicts()
+    assert (kept["value"], kept["source"], kept["known_at"]) == (0.205714, "one", ago(80))
+    later = at(stores, NOW + timedelta(hours=9))
+    assert ingest_facts(later, "actions", "one", dividend(0.2057, "one"), request).n_new == 0
+    assert ingest_facts(later, "actions", "one", dividend(0.25, "one"), request).n_new == 1
+    own = dividend(0.3, "action_files")
+    last = at(stores, NOW + timedelta(hours=10))
+    assert ingest_facts(last, "actions", "action_files", own, request).n_new == 0  # known before
+    assert read_facts(stores.database, ACTIONS)["value"].to_list() == [0.25]
+
+
+def test_a_symbol_that_nothing_was_made_of_has_its_actions_from_their_own_time(stores):
+    write_symbols(stores.database, [Symbol("B")])
+    pin(stores.database, Timeframe.parse("1d"), ["A"], ago(50))
+    for ticker, known_at in (("A", NOW), ("B", ago(80))):
+        request = Request((Symbol(ticker),))
+        ingest_facts(stores, "actions", "x", dividend(1.0, "x", ticker), request)
+        (row,) = read_facts(stores.database, ACTIONS, symbols=[ticker]).to_dicts()
+        assert row["known_at"] == known_at
+
+
+def value(hours, number):
+    said = {"name": "fear_greed", "label": "Fear", "source": "x", "known_at": ago(hours)}
+    return {**said, "ts": ago(hours), "value": number}
+
+
+def test_history_added_later_is_known_from_its_own_time(stores):
+    wire = Wire([value(24, 1.0)])
+    ingest_facts(stores, "index", "x", wire, Request(start=ago(48)))
+    wire.rows = [value(24 * 9, 2.0), value(24, 1.0)]
+    ingest_facts(at(stores, NOW + timedelta(hours=1)), "index", "x", wire, Request(start=ago(240)))
+    known = dict(read_facts(stores.database, INDICES).select("ts", "known_at").iter_rows())
+    assert known == {ago(24): ago(24), ago(24 * 9): ago(24 * 9)}
+
+
+def test_what_lies_behind_an_end_is_asked_for_next(stores):
+    wire = Wire([value(240, 1.0)])
+    ingest_facts(stores, "index", "x", wire, Request(end=ago(200)))
+    ingest_facts(stores, "index", "x", wire, Request())
+    assert wire.requests[1].start == ago(200) - timedelta(days=3)
+    ingest_facts(stores, "index", "x", wire, Request(end=ago(500)))
+    ingest_facts(stores, "index", "x", wire, Request())
+    assert wire.requests[3].start == NOW - timedelta(days=3)
+
+
+def test_actions_are_asked_for_as_far_back_as_there_are_bars(stores):
+    day = ago(24 * 700).replace(hour=0)
+    row = {"symbol": "A", "ts": day, "source": "x", "known_at": NOW, "volume": 1.0}
+    prices = dict.fromkeys(("open", "high", "low", "close"), 1.0)
+    bars = BARS.conform(pl.DataFrame([{**row, **prices}]))
+    write_bars(stores.database, Timeframe.parse("1d"), bars)
+    wire, request = Wire([]), Request((Symbol("A"),))
+    ingest_facts(stores, "actions", "x", wire, Request((Symbol("A"),), ago(24 * 90)))
+    ingest_facts(stores, "actions", "x", wire, request)
+    ingest_facts(stores, "actions", "x", wire, request)
+    assert [asked.start for asked in wire.requests[1:]] == [day, NOW - timedelta(days=3)]
+
+
+def test_a_column_of_one_name_is_kept_every_third_day_however_it_comes(stores):
+    told = [story(f"{day}", "Morning Bid", 24 * day) for day in range(20)]
+    ingest_facts(stores, "news", "wire", Wire(told), Request())
+    at_once = set(read_facts(stores.database, NEWS)["id"])
+    singly = [story(f"{day}", "Evening Bid", 24 * day) for day in range(20)]
+    for item in reversed(singly):
+        ingest_facts(stores, "news", "wire", Wire([item]), Request(start=ago(900)))
+    headlines = read_facts(stores.database, NEWS).filter(headline="Evening Bid")
+    assert len(at_once) == len(headlines) == 7
 
 
 def test_the_last_quote_is_stored(stores):

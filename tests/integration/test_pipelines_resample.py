@@ -15,8 +15,9 @@ from candlecast.domain.sources import is_simulated
 from candlecast.errors import InvalidSpec, NotFound
 from candlecast.pipelines.resample import derive_bars, finest_timeframes, open_bars
 from candlecast.store.bars import read_bars, write_bars
-from candlecast.store.coverage import SPANS, pin
-from candlecast.store.symbols import write_symbols
+from candlecast.store.coverage import SPANS
+from candlecast.store.pins import pin
+from candlecast.store.symbols import read_symbols, write_symbols
 from pipeline_rows import at, opened
 
 NAMES = ("5m", "10m", "15m", "30m", "1h", "4h", "1d")
@@ -234,7 +235,12 @@ def test_bars_outside_the_session_make_no_coarser_bar(stores):
 def test_what_a_stored_result_was_made_of_is_not_added_to_afterwards(stores):
     put(stores, bars(range(10)))
     live = at(stores, OPEN + 30 * MINUTE)
-    pin(stores.database, M5, OPEN + 20 * MINUTE)
+    pin(
+        stores.database,
+        M5,
+        [symbol.ticker for symbol in read_symbols(stores.database)],
+        OPEN + 20 * MINUTE,
+    )
     derive_bars(live, M1, targets=[M5])
     assert stored(stores, M5, OPEN + 20 * MINUTE).is_empty()
     assert stored(stores, M5, OPEN + 30 * MINUTE)["ts"].to_list() == [OPEN, OPEN + 5 * MINUTE]

@@ -159,6 +159,45 @@ def test_a_daily_bar_comes_when_its_session_has_closed(server, provider):
     assert start == day < end
 
 
+@pytest.mark.parametrize(("timeframe", "n_ended"), [(M1, 60), (M30, 2), (H1, 1)])
+def test_a_bar_comes_when_the_delay_after_its_end_is_over(server, provider, timeframe, n_ended):
+    # Alpaca corrects a bar until some seconds after its end.
+    server.page_size = 1000
+    server.add_bars("AAPL", "1Min", bars_from(OPEN, 61))
+    server.add_bars("AAPL", "30Min", bars_from(OPEN, 3, step=30 * MINUTE))
+    step, at = timedelta(minutes=timeframe.minutes), OPEN + 60 * MINUTE
+    request, delay = Request((AAPL,), OPEN), timedelta(seconds=provider.delay_seconds)
+    for now, n in ((at, n_ended - 1), (at + delay - timedelta(seconds=1), n_ended - 1),
+                   (at + delay, n_ended)):  # fmt: skip
+        fetched = provider.fetch_bars(request, timeframe, FixedClock(now))
+        assert starts(fetched) == [OPEN + i * step for i in range(n)]
+        assert fetched.covered == ({"AAPL": (OPEN, OPEN + n * step)} if n else {})
+
+
+@pytest.mark.parametrize("count", [1e30, 2.5, -1.0, float("inf")])
+def test_a_number_of_trades_that_is_none_costs_its_bar_and_no_other(server, provider, count):
+    bars = bars_from(OPEN, 3)
+    bars[1] |= {"n": count}
+    server.add_bars("AAPL", "1Min", bars)
+    server.add_bars("MSFT", "1Min", bars_from(OPEN, 3))
+    fetched = provider.fetch_bars(Request((AAPL, MSFT), OPEN, CLOSE), M1, AFTER)
+    assert starts(fetched) == [OPEN, OPEN + 2 * MINUTE]
+    assert len(starts(fetched, "MSFT")) == 3
+    assert fetched.bars["trade_count"].to_list() == [3] * 5
+    assert [refusal.reason for refusal in fetched.refusals] == [f"trade_count {count} is no count"]
+    assert fetched.quarantined["ts"].to_list() == [OPEN + MINUTE]
+
+
+def test_a_bar_whose_time_cannot_be_read_is_put_aside(server, provider):
+    bars = bars_from(OPEN, 2)
+    server.add_bars("AAPL", "1Min", bars)
+    server._bars = lambda *_: {"bars": {"AAPL": [*bars, bars[0] | {"t": "soon"}]}}
+    fetched = provider.fetch_bars(Request((AAPL,), OPEN, CLOSE), M1, AFTER)
+    assert starts(fetched) == [OPEN, OPEN + MINUTE]
+    assert "time" in fetched.refusals[0].reason
+    assert fetched.quarantined["ts"].to_list() == [None]
+
+
 @pytest.mark.parametrize(("timeframe", "n_bars"), [(H1, [7, 4]), (H4, [2, 1])])
 def test_hours_are_counted_from_the_open_and_cut_at_the_close(server, provider, timeframe, n_bars):
     # A whole session, and one that ends at 18:00 UTC; bars before and after do not count.

@@ -1,9 +1,11 @@
 """What goes wrong at Alpaca, through alpaca-py: lost pages, throttling, clocks, lost symbols."""
 
+import base64
 import logging
 import sys
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from threading import Thread
 
 import polars as pl
 import pytest
@@ -127,6 +129,35 @@ def test_a_server_that_says_nothing_is_not_waited_for_for_ever(server, provider)
     assert len(server.asked) == N_TRIES
 
 
+def test_a_server_that_drips_is_not_waited_for_for_ever(server, provider):
+    # Never silent, so that no limit of silence ends it.
+    provider.politeness = Politeness(
+        first_wait_seconds=0.001, timeout_seconds=2.0, answer_seconds=0.4, max_tries=2
+    )
+    server.faults.append(Fault("drip", times=float("inf")))
+    asking = Thread(target=lambda: refused_by(provider, told), daemon=True)
+    told = []
+    asking.start()
+    asking.join(20.0)
+    assert [type(error) for error in told] == [ProviderUnavailable]
+    assert "longer than 0.4 s" in str(told[0])
+    assert len(server.asked) == 2
+
+
+def refused_by(provider, told):
+    try:
+        provider.fetch_bars(REQUEST, M1, AFTER)
+    except ProviderUnavailable as error:
+        told.append(error)
+
+
+def test_an_answer_that_is_too_large_is_refused_at_once(server, provider):
+    provider.politeness = Politeness(max_answer_bytes=300, max_tries=N_TRIES)
+    with pytest.raises(ProviderUnavailable, match="more than 300 bytes"):
+        provider.fetch_bars(REQUEST, M1, AFTER)
+    assert len(server.asked) == 1
+
+
 def test_a_server_that_is_not_there_is_unavailable(server, provider):
     lost = AlpacaProvider(**{**server.access, "data_url": "http://127.0.0.1:9"})
     lost.politeness = provider.politeness
@@ -164,6 +195,29 @@ def test_pages_that_lead_in_a_circle_do_not_go_on_for_ever(server, provider, mon
     with pytest.raises(ProviderUnavailable, match="makes no sense"):
         provider.fetch_bars(REQUEST, M1, AFTER)
     assert len(server.asked) == 1 + N_TRIES
+
+
+@pytest.mark.parametrize("n_tokens", [2, 3])
+def test_pages_in_a_circle_of_several_do_not_go_on_for_ever(server, provider, n_tokens):
+    tokens = [base64.b64encode(str(i).encode()).decode() for i in range(1, n_tokens + 1)]
+
+    def circling(wanted, params, start, size):
+        if len(server.asked) > 50:
+            return {"bars": {}, "next_page_token": None}
+        return {"bars": {}, "next_page_token": tokens[start % n_tokens]}
+
+    server._bars = circling
+    with pytest.raises(ProviderUnavailable, match="makes no sense"):
+        provider.fetch_bars(REQUEST, M1, AFTER)
+    assert len(server.asked) == n_tokens + N_TRIES
+
+
+def test_pages_without_end_are_given_up(server, provider, monkeypatch):
+    monkeypatch.setattr("candlecast.providers.alpaca_patience.MAX_PAGES", 5)
+    server.add_bars("AAPL", "1Min", bars_from(OPEN + 6 * MINUTE, 50))
+    with pytest.raises(ProviderUnavailable, match="more than 5 pages"):
+        provider.fetch_bars(REQUEST, M1, AFTER)
+    assert len(server.asked) == 5
 
 
 def test_missing_keys_are_named_before_anything_is_asked(server):

@@ -170,6 +170,26 @@ def test_a_storm_of_429_is_reported_with_its_wait(server, provider):
 
 
 @pytest.mark.parametrize(
+    ("total", "share", "told"),
+    [
+        ("inf", 50.0, set()),
+        ("nan", 50.0, set()),
+        (-1.0, 50.0, set()),
+        (2e12, 500, {"TOTAL"}),
+        (2e12, "inf", {"TOTAL"}),
+        (2e12, "nan", {"TOTAL"}),
+        (2e12, 0, {"TOTAL"}),
+        (2e12, 50.0, {"TOTAL", "BTC-USD"}),
+    ],
+)
+def test_present_values_that_cannot_be_true_are_left_out(server, provider, total, share, told):
+    server.total, server.shares = total, {"btc": share}
+    rows = provider.fetch_capitalisations(Request((BTC,), start=START), CLOCK).rows
+    assert set(rows.filter(pl.col("ts") == server.updated_at)["asset"]) == told
+    assert rows["value"].is_finite().all()
+
+
+@pytest.mark.parametrize(
     "document",
     [
         [],
@@ -179,6 +199,8 @@ def test_a_storm_of_429_is_reported_with_its_wait(server, provider):
         {"market_caps": None},
         {"market_caps": [], "data": {"total_market_cap": {}}},
         {"market_caps": [], "data": []},
+        {"market_caps": [[1e300, 5.0]]},
+        {"market_caps": [[-1e17, 5.0]]},
     ],
 )
 def test_nonsense_is_an_error_and_not_an_empty_history(server, provider, document):

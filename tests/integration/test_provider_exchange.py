@@ -6,11 +6,10 @@ import numpy as np
 import pytest
 
 from candlecast.domain.frames import QUOTES
-from candlecast.domain.market import FixedClock, SystemClock, Timeframe
+from candlecast.domain.market import FixedClock, Symbol, SystemClock, Timeframe
 from candlecast.domain.sources import BarSource, QuoteSource, Request
-from candlecast.errors import (
-    InvalidSpec,
-)
+from candlecast.domain.tickers import VENUE_DOLLARS
+from candlecast.errors import InvalidSpec
 from candlecast.providers.exchange import BinanceProvider, CoinbaseProvider
 from fakes.exchange_server import ExchangeServer, Market
 from integration.exchange_rows import (
@@ -92,13 +91,29 @@ def test_the_last_quote_comes_with_its_time(server, provider, venue):
     row = told.rows.row(0, named=True)
     assert (row["symbol"], row["source"], row["price"]) == ("BTC-USD", venue, last)
     assert (row["bid"], row["ask"]) == (pytest.approx(last - 1), pytest.approx(last + 1))
-    assert row["trade_at"] == row["known_at"] == NOW
+    is_of_trade = venue == "coinbase"
+    assert row["known_at"] == NOW
+    assert (row["quote_at"], row["trade_at"]) == ((None, NOW) if is_of_trade else (NOW, None))
     assert set(told.failures) == {"ETH-USD"}
 
 
 def test_symbols_must_be_named(provider):
     with pytest.raises(InvalidSpec, match="name the symbols"):
         provider.fetch_bars(Request(), Timeframe.parse("1d"), FixedClock(NOW))
+
+
+def test_an_alias_is_asked_for_as_it_was_given(monkeypatch, server):
+    """On a venue whose dollars are not known: only tickers become pairs with a slash."""
+    monkeypatch.delitem(VENUE_DOLLARS, "binance")
+    server.markets["ETH-USDT"] = server.markets["BTC-USDT"]
+    provider = BinanceProvider(base_url=server.url, politeness=HURRIED)
+    pair = Symbol("ETH-USDT", "crypto", "24/7")
+    named = Symbol("BTC-USD", "crypto", "24/7", aliases=(("binance", "BTC-USDT"),))
+    fetched = ask(provider, pair, named)
+    assert set(fetched.covered) == {"ETH-USDT"}
+    assert "'BTC-USDT'" in fetched.failures["BTC-USD"]
+    clash = Symbol("BTC-USD", "crypto", "24/7", aliases=(("binance", "ETH/USDT"),))
+    assert set(ask(provider, pair, clash).failures) == {"ETH-USDT", "BTC-USD"}
 
 
 @pytest.mark.live

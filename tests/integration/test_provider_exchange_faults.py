@@ -64,26 +64,11 @@ def test_pages_leave_no_hole_and_quiet_spans_end(name, quiet):
         closed = [row for row in rows if row[0] + 60 <= NOW.timestamp() - 2]
         assert rows_of(fetched.bars) == [row[:6] for row in closed]
         assert len(server.pages) < 20
-        assert not fetched.failures
-
-
-def test_a_venue_that_repeats_its_page_or_says_nothing_is_not_asked_for_ever(server, provider):
-    first = []
-    server.page_edit = lambda rows, asked: first or first.extend(rows) or rows
-    fetched = ask(provider, start="2024-12-01")
-    assert 0 < len(fetched.bars) < 2390
-    server.page_edit = lambda rows, asked: []
-    assert ask(provider, start="2024-12-01").bars.is_empty()
-    assert len(server.pages) < 40
-
-
-def test_a_venue_that_tells_only_its_newest_candles_covers_only_those(server):
-    provider = BinanceProvider(base_url=server.url, politeness=HURRIED)
-    server.edit = lambda rows, asked: rows[-1000:]
-    fetched = ask(provider, start="2024-12-01")
-    first = fetched.bars["ts"].min()
-    assert first == NOW.replace(second=0) - timedelta(minutes=999)
-    assert fetched.covered["BTC-USD"] == (first, NOW.replace(second=0))
+        first = min([i for i in range(2500) if i not in silent])
+        is_proven = first == 0
+        assert bool(fetched.failures) is not is_proven
+        begin = at("2024-12-01T00:00") + timedelta(minutes=first)
+        assert fetched.covered["BTC-USD"] == (begin, NOW.replace(second=0))
 
 
 def test_a_bar_is_closed_only_when_the_venues_clock_says_so_too(server, provider):
@@ -207,6 +192,15 @@ def test_a_forbidden_country_and_a_missing_key_are_told_at_once(server, provider
     assert len(server.pages) == 2
 
 
+def test_a_question_that_is_refused_fails_alone(server):
+    provider = BinanceProvider(base_url=server.url, politeness=HURRIED)
+    server.markets["ETH-USDT"] = server.markets["BTC-USDT"]
+    server.faults += [Reply.json({"code": -1100, "msg": "Illegal characters."}, 400)]
+    fetched = ask(provider, BTC, ETH)
+    assert "the question was refused" in fetched.failures["BTC-USD"]
+    assert set(fetched.covered) == {"ETH-USD"}
+
+
 def test_an_unknown_symbol_fails_alone_and_names_the_close_ones(server, provider, venue):
     fetched = ask(provider, ETH, BTC, Symbol("AAPL"))
     assert fetched.bars["symbol"].unique().to_list() == ["BTC-USD"]
@@ -218,7 +212,7 @@ def test_an_unknown_symbol_fails_alone_and_names_the_close_ones(server, provider
 
 def test_a_symbol_that_vanishes_between_two_questions_fails_alone(server, provider, venue):
     ask(provider)
-    minutes = minutes_of(at("2024-12-01T00:00"), 100)
+    minutes = minutes_of(at("2024-12-02T06:00"), 100)
     server.markets = {key.replace("BTC", "ETH"): Market(minutes) for key in server.markets}
     other = PROVIDERS[venue](base_url=server.url, politeness=HURRIED)
     assert set(ask(other, BTC, ETH).failures) == {"BTC-USD"}

@@ -135,7 +135,8 @@ def test_a_storm_of_429_is_reported_with_its_wait(server, provider):
 
 @pytest.mark.parametrize(
     "document",
-    [[], {}, {"data": None}, {"data": [1]}, {"data": [], "metadata": {"error": "on holiday"}}],
+    [[], {}, {"data": None}, {"data": [1]}, {"data": [], "metadata": {"error": "on holiday"}}]
+    + [{"data": [], "metadata": "x"}, {"data": [], "metadata": [1]}],
 )
 def test_nonsense_is_an_error_and_not_an_empty_history(server, provider, document):
     server.answer = lambda _: Reply.json(document)

@@ -216,6 +216,17 @@ def test_each_status_is_translated(server, client, status, kind):
     assert len(server.asked) == (4 if kind in {ProviderUnavailable, RateLimited} else 1)
 
 
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_a_vendor_that_moved_is_asked_once_and_its_new_address_told(server, client, status):
+    place = f"https://key:{SECRET}@new.example/v2/rows?token={SECRET}"
+    server.answer = lambda _: Reply(status, headers={"Location": place})
+    with pytest.raises(ProviderUnavailable, match=r"https://new\.example/v2/rows") as caught:
+        client.get("/rows", {"token": SECRET})
+    assert str(status) in str(caught.value)
+    assert SECRET not in str(caught.value)
+    assert len(server.asked) == 1
+
+
 def test_a_throttled_caller_is_told_a_usual_wait_where_the_vendor_names_none():
     error = translated(429, what="vendor bars of AAPL")
     assert isinstance(error, RateLimited)

@@ -33,7 +33,7 @@ def post(number, **more):
         "created_at": at.isoformat().replace("+00:00", "Z"),
         "author": f"author {number % 3}",
         "text": f'number {number}, "so to say"\nof $AAPL',
-        "followers": 10 * number,
+        "weight": 10 * number,
     } | more
 
 
@@ -169,7 +169,7 @@ def test_what_an_author_repeats_within_a_day_is_dropped(tmp_path):
 def test_a_post_without_id_keeps_the_same_one_for_ever(tmp_path):
     record = {key: value for key, value in post(1).items() if key != "id"}
     first = from_lines(tmp_path, record).rows
-    second = from_lines(tmp_path, post(2), record | {"followers": 7}).rows
+    second = from_lines(tmp_path, post(2), record | {"weight": 7}).rows
     assert first["id"][0] in second["id"].to_list()
 
 
@@ -205,9 +205,24 @@ def test_only_posts_of_the_span_come(tmp_path):
     assert rows["id"].to_list() == ["posts:p2", "posts:p3"]
 
 
+@pytest.mark.parametrize("name", ["likes", "likeCount", "score", "followers", "followers_count"])
+def test_what_is_counted_at_the_download_is_a_weight_only_where_that_is_asked_for(tmp_path, name):
+    records = [{k: v for k, v in post(n).items() if k != "weight"} | {name: 9} for n in (1, 2)]
+    path = write(tmp_path, "posts.jsonl", records)
+    assert fetched(path).rows["weight"].to_list() == [None, None]
+    assert fetched(path, columns={"weight": name}).rows["weight"].to_list() == [9.0, 9.0]
+
+
+@pytest.mark.parametrize("body", ["5\n", "null\n", "{}\n", "[1, 2]"])
+def test_documents_without_any_field_fail_their_file_in_our_words(tmp_path, body):
+    path = tmp_path / "posts.jsonl"
+    path.write_text(body)
+    assert "no column for ts, text; it has none" in fetched(path).failures[path.as_posix()]
+
+
 def test_a_weight_that_says_nothing_is_null(tmp_path):
     rows = from_lines(
-        tmp_path, post(1, followers=-3), post(2, followers=None), post(3, followers="many")
+        tmp_path, post(1, weight=-3), post(2, weight=None), post(3, weight="many")
     ).rows
     assert rows["weight"].to_list() == [None, None, None]
 
@@ -300,7 +315,7 @@ def test_a_feed_of_something_else_says_so():
 
 
 def test_a_column_of_no_use_fails_its_file_alone(tmp_path):
-    odd = write(tmp_path, "odd.parquet", [post(1, followers=[{"a": 1}])])
+    odd = write(tmp_path, "odd.parquet", [post(1, weight=[{"a": 1}])])
     write(tmp_path, "good.csv", RECORDS)
     result = fetched(tmp_path)
     assert len(result.rows) == 8

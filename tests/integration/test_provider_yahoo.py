@@ -120,7 +120,7 @@ def test_a_month_of_minutes_is_asked_for_in_weeks_without_a_hole(server, provide
 
 
 def test_of_a_span_beyond_the_limit_the_rest_is_told_and_covered(server, provider):
-    server.listings["AAPL"] = listing(minutes_from="2024-11-27")
+    server.listings["AAPL"] = listing(start="2024-11-27", minutes_from="2024-11-27")
     fetched = ask(provider, AAPL, timeframe="1m", start="2020-01-01")
     first, _ = fetched.covered["AAPL"]
     assert NOW - timedelta(days=30) < first < NOW - timedelta(days=29)

@@ -11,10 +11,12 @@ import pytest
 import sqlalchemy as sa
 
 from candlecast.domain.frames import INSTANT
-from candlecast.domain.market import MINUTES, FixedClock
+from candlecast.domain.market import MINUTES, FixedClock, Symbol, Timeframe
 from candlecast.errors import InvalidSpec
+from candlecast.pipelines.materialize import Span, materialize_features
 from candlecast.pipelines.prune import prune
-from candlecast.store.bars import write_bars
+from candlecast.store import timescale
+from candlecast.store.bars import write_bars, write_symbols
 from candlecast.store.database import Database
 from candlecast.store.ledger import Batch, append, read_forecasts, settle
 from candlecast.store.retention import FORGETTABLE
@@ -152,15 +154,45 @@ def test_a_prune_deletes_old_intraday_features_only(stores: Stores, keep_days: i
     assert prune(stores, keep_days=keep_days) == {table.name: 0 for table in FORGETTABLE}
 
 
-@pytest.mark.parametrize("keep_days", [0, -1])
-def test_a_prune_that_would_keep_nothing_is_refused(tmp_path: Path, keep_days: int) -> None:
+@pytest.mark.parametrize("keep_days", [0, -1, 9_999_999, 10**12])
+def test_a_prune_that_would_keep_nothing_or_has_no_date_is_refused(
+    tmp_path: Path, keep_days: int
+) -> None:
     clock = FixedClock(day(0))
     stores = open_stores(
         database_url=f"sqlite:///{tmp_path}/a.db", home=tmp_path, artifacts_url=None, clock=clock
     )
-    with pytest.raises(InvalidSpec, match="at least 1 day"):
+    with pytest.raises(InvalidSpec, match="at least 1 day and at most"):
         prune(stores, keep_days=keep_days)
     stores.close()
+
+
+def test_who_writes_intraday_features_prunes_unless_the_server_does(stores: Stores) -> None:
+    database, now = stores.database, stores.clock.now()
+    with database.reading() as connection:
+        has_job = timescale.is_enabled(connection)
+    older = [now - timedelta(hours=100 * 24 - n) for n in range(40)]
+    newer = [now - timedelta(hours=60 - n) for n in range(40)]
+    hourly, n_old = Timeframe.parse("1h"), len(older)
+    bars = [
+        bar("MSFT", 0, 1.0 + n / 100) | {"ts": ts, "known_at": ts + timedelta(hours=1)}
+        for n, ts in enumerate([*older, *newer])
+    ]
+    write_symbols(database, [Symbol("MSFT", calendar="24/7")])
+    write_bars(database, hourly, bars_of(bars))
+    before = everything_else(database)
+    n_written = materialize_features(stores, "1h", Span())
+    assert n_written == len(bars) - (0 if has_job else n_old)
+    assert everything_else(database) == before
+    if not has_job:
+        for table in FORGETTABLE:
+            kept = ages_kept(database, table, now)
+            assert {m: ages for m, ages in kept.items() if m != 60} == {
+                m: ages for m, ages in expected(90).items() if m != 60
+            }
+            assert max(kept[60]) < 90
+    materialize_features(stores, "1d", Span())
+    assert ages_kept(database, FORGETTABLE[1], now)[1440] == set(AGES)
 
 
 @pytest.mark.postgres

@@ -10,10 +10,17 @@ from hypothesis import strategies as st
 from candlecast.domain.frames import ACTIONS, BARS, INDICES, INSTANT, NEWS, QUARANTINE, QUOTES
 from candlecast.domain.market import Symbol, Timeframe
 from candlecast.errors import NotFound
-from candlecast.store.bars import Coverage, write_bars, write_symbols
-from candlecast.store.coverage import merged_spans, pin, read_coverage, read_pin
+from candlecast.store.bars import (
+    Coverage,
+    PinnedMeanwhile,
+    read_bars,
+    write_bars,
+    write_symbols,
+)
+from candlecast.store.coverage import merged_spans, read_coverage
 from candlecast.store.database import Database
 from candlecast.store.facts import read_facts, read_progress, write_facts, write_progress
+from candlecast.store.pins import pin, read_pins
 from candlecast.store.quarantine import read_quarantine, write_quarantine
 from candlecast.store.quotes import read_quotes, write_quotes
 from candlecast.store.symbols import read_symbols
@@ -145,11 +152,24 @@ def test_merged_spans_hold_the_same_hours_and_never_touch(spans):
 
 
 def test_the_pin_only_moves_forward(database):
-    assert read_pin(database, DAILY) is None
+    assert read_pins(database, DAILY).is_empty()
     for hour in (3, 1, 5, 4):
-        pin(database, DAILY, hours(hour))
-    assert read_pin(database, DAILY) == hours(5)
-    assert read_pin(database, MINUTE) is None
+        pin(database, DAILY, ["A"], hours(hour))
+    pin(database, DAILY, ["B"], hours(2))
+    assert read_pins(database, DAILY).rows() == [("A", hours(5)), ("B", hours(2))]
+    assert read_pins(database, MINUTE).is_empty()
+
+
+def test_bars_stamped_before_a_result_was_made_of_them_are_not_written(database):
+    row = {"symbol": "A", "ts": DAY, "source": "x", "known_at": hours(1), "volume": 1.0}
+    prices = dict.fromkeys(("open", "high", "low", "close"), 1.0)
+    bars = BARS.conform(pl.DataFrame([{**row, **prices}]))
+    pins = read_pins(database, MINUTE)
+    pin(database, MINUTE, ["A"], hours(1))
+    with pytest.raises(PinnedMeanwhile):
+        write_bars(database, MINUTE, bars, pins=pins)
+    assert read_bars(database, MINUTE).is_empty()
+    assert write_bars(database, MINUTE, bars, pins=read_pins(database, MINUTE)).inserted == 1
 
 
 def test_what_is_quarantined_is_kept_with_its_reason_and_when_it_was_first_seen(database):

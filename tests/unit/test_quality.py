@@ -223,3 +223,15 @@ def test_minutes_are_extreme_sooner_than_days_but_not_over_night():
     within, at = moved(bars, "S00", first + 5, 1.3)
     notes = of_kind(findings_of(within, FIVE, calendars), "extreme_return")
     assert notes["start"].to_list() == [at]
+
+
+@pytest.mark.parametrize(("n_bars", "n_found"), [(49, 0), (50, 1), (300, 1)])
+def test_a_symbol_that_never_moved_stands_still(daily, n_bars, n_found):
+    bars, calendars = daily
+    still = one(bars).head(n_bars).with_columns(pl.lit(7.0).alias(name) for name in PRICES)
+    found = of_kind(check_bars(still, DAILY, calendars, as_of=close_of(still)), "stale_price")
+    assert found["n_bars"].to_list() == [n_bars] * n_found
+    assert set(found["severity"]) <= {"suspect"}
+    beside = pl.concat([still, one(bars, "S01")]).sort("symbol", "ts")
+    found = of_kind(findings_of(beside, DAILY, calendars), "stale_price")
+    assert found["symbol"].to_list() == ["S00"] * n_found

@@ -8,7 +8,6 @@ from candlecast.domain.market import Symbol
 from candlecast.domain.tickers import (
     VENUE_DOLLARS,
     YAHOO_SUFFIXES,
-    ticker_of,
     vendor_name,
     vendor_names,
 )
@@ -58,7 +57,6 @@ KNOWN = [
 @pytest.mark.parametrize(("provider", "symbol", "name"), KNOWN)
 def test_known_names_are_found_both_ways(provider, symbol, name):
     assert vendor_name(provider, symbol) == name
-    assert ticker_of(provider, name, [Symbol("ZZZZ"), symbol]) == symbol.ticker
     assert vendor_names(provider, [symbol]) == ({name: symbol.ticker}, {})
 
 
@@ -85,7 +83,6 @@ def test_what_a_provider_does_not_trade_has_no_name_there(provider, symbol):
     names, failures = vendor_names(provider, [symbol])
     assert names == {}
     assert provider in failures[symbol.ticker]
-    assert ticker_of(provider, symbol.ticker, [symbol]) is None
 
 
 def test_a_crypto_ticker_that_is_no_pair_is_refused():
@@ -93,17 +90,13 @@ def test_a_crypto_ticker_that_is_no_pair_is_refused():
         vendor_name("binance", crypto("BTCUSD"))
 
 
-def test_a_name_that_was_not_asked_for_belongs_to_nobody():
-    assert ticker_of("yahoo", "MSFT", [Symbol("AAPL"), Symbol("BRK.B")]) is None
-
-
 def test_two_symbols_of_one_name_are_never_told_apart_by_luck():
     twins = [crypto("BTC-USD"), crypto("BTC-USDT"), crypto("ETH-USD")]
-    with pytest.raises(InvalidSpec, match="BTC-USD and BTC-USDT are all called 'BTC/USDT'"):
-        ticker_of("binance", "BTC/USDT", twins)
     names, failures = vendor_names("binance", twins)
     assert names == {"ETH/USDT": "ETH-USD"}
     assert set(failures) == {"BTC-USD", "BTC-USDT"}
+    for reason in failures.values():
+        assert "BTC-USD and BTC-USDT are all called 'BTC/USDT'" in reason
 
 
 roots = st.from_regex(r"[A-Z]{1,5}(\.[A-Z])?", fullmatch=True)
@@ -127,5 +120,11 @@ def test_every_symbol_comes_back_or_is_said_to_fail(provider, symbols):
     names, failures = vendor_names(provider, symbols)
     assert set(names.values()) | set(failures) == {symbol.ticker for symbol in symbols}
     assert not set(names.values()) & set(failures)
+    by_ticker = {symbol.ticker: symbol for symbol in symbols}
     for name, ticker in names.items():
-        assert ticker_of(provider, name, symbols) == ticker
+        assert vendor_name(provider, by_ticker[ticker]) == name
+
+
+def test_the_venues_with_dollars_are_those_of_ccxt():
+    ccxt = pytest.importorskip("ccxt")
+    assert not {*VENUE_DOLLARS} - {*ccxt.exchanges}

@@ -70,7 +70,7 @@ export interface paths {
         };
         /**
          * Quality
-         * @description Gaps, stale prices, outliers, impossible bars and splits that are not accounted for.
+         * @description Gaps, stale prices, outliers, what is impossible, and splits that are not accounted for.
          */
         get: operations["quality"];
         put?: never;
@@ -450,7 +450,7 @@ export interface components {
              * Kind
              * @enum {string}
              */
-            kind: "impossible" | "gap" | "unadjusted_split" | "outlier" | "stale_price" | "zero_volume_run" | "extreme_return";
+            kind: "impossible" | "impossible_action" | "gap" | "unadjusted_split" | "outlier" | "stale_price" | "zero_volume_run" | "extreme_return";
             /** Message */
             message: string;
             /** N Bars */

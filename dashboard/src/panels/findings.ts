@@ -41,6 +41,11 @@ export const KINDS: Record<QualityFinding["kind"], Kind> = {
     one: "Impossible bar",
     meaning: "a price that is no positive number, or a high below a low",
   },
+  impossible_action: {
+    name: "Impossible actions",
+    one: "Impossible action",
+    meaning: "a split or dividend that cannot be true, and that prices are not adjusted for",
+  },
   gap: {
     name: "Gaps",
     one: "Gap",

@@ -56,6 +56,7 @@ def create_app(
         generate_unique_id_function=_operation_id,
     )
     app.state.stores = stores
+    app.state.quality_answers = quality.Answers()
     for module in (operations, market, chart, quality, predict, report):
         app.include_router(module.router)
     app.add_exception_handler(CandlecastError, _on_known_error)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
-from typing import Annotated, Any, Literal
+from datetime import datetime, timedelta
+from typing import Annotated, Any, Final, Literal
 
 import polars as pl
 from fastapi import APIRouter, Query, Response
@@ -19,10 +19,14 @@ from candlecast.domain.prices import factored_bars
 from candlecast.domain.sources import is_simulated
 from candlecast.pipelines.answer import DISCLAIMER
 from candlecast.pipelines.resample import open_bars
+from candlecast.store.bars import read_ends
 from candlecast.store.facts import read_facts
 from candlecast.store.stores import Stores
 
 router = APIRouter(tags=["market"])
+
+WIDER: Final = 4
+"""How many times further back the next read goes where bars are sparse."""
 
 
 class ChartBar(ApiModel):
@@ -78,7 +82,7 @@ def chart(
     now = stores.clock.now()
     only = [known.ticker]
     factored = factored_bars(
-        stores.mirror.read(timeframe, symbols=only, as_of=now),
+        _newest_bars(stores, timeframe, known.ticker, limit),
         timeframe,
         {known.ticker: trading_calendar(known.calendar)},
         actions=read_facts(stores.database, ACTIONS, as_of=now, symbols=only),
@@ -99,6 +103,26 @@ def chart(
             "ml_summary": _summary(forecasts),
         }
     )
+
+
+def _newest_bars(stores: Stores, timeframe: Timeframe, ticker: str, limit: int) -> pl.DataFrame:
+    # At least the newest `limit` bars, and as many as it takes for their factors to stand to each
+    # other as in the whole history: a constant that all of them share is no matter, so it is enough
+    # that the first has a factor of its own, or that none has.
+    now = stores.clock.now()
+    ends = read_ends(stores.database, timeframe, [ticker])
+    if timeframe.is_daily or ends.is_empty():
+        return stores.mirror.read(timeframe, symbols=[ticker], as_of=now)
+    first, last = ends.select("first", "last").row(0)
+    span = timedelta(minutes=timeframe.minutes) * limit
+    while True:
+        start = min(last, now) - span
+        bars = stores.mirror.read(timeframe, symbols=[ticker], start=start, as_of=now)
+        given = bars["adj_close"].is_not_null()
+        is_alike = len(bars) > 0 and (given[0] or not given.any())
+        if start <= first or (is_alike and len(bars) >= limit):
+            return bars
+        span *= WIDER
 
 
 def _open_bar(

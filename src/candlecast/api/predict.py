@@ -22,6 +22,7 @@ from candlecast.domain.market import Horizon, Symbol, Timeframe, trading_calenda
 from candlecast.errors import NotFound
 from candlecast.pipelines.answer import DISCLAIMER
 from candlecast.store import ledger
+from candlecast.store.origins import read_simulated
 from candlecast.store.stores import Stores
 from candlecast.store.symbols import read_symbols
 
@@ -158,7 +159,28 @@ def current_forecasts(
         rows = [row for row in rows if row["horizon"] == name]
     rows.sort(key=lambda row: (row["symbol"], _length(row, known[row["symbol"]])))
     now = stores.clock.now()
-    return [_forecast(row, known[row["symbol"]], now) for row in rows]
+    details = _details(stores, rows)
+    return [
+        _forecast(row, said, known[row["symbol"]], now)
+        for row, said in zip(rows, details, strict=True)
+    ]
+
+
+def _details(stores: Stores, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    # Forecasts stored before they said whether their bars were traded are told by the bars.
+    details = [orjson.loads(row["details"]) for row in rows]
+    silent: dict[str, list[str]] = {}
+    for row, said in zip(rows, details, strict=True):
+        if "is_simulated" not in said:
+            silent.setdefault(row["timeframe"], []).append(row["symbol"])
+    simulated = {
+        name: read_simulated(stores.database, Timeframe.parse(name), list(dict.fromkeys(tickers)))
+        for name, tickers in silent.items()
+    }
+    return [
+        {"is_simulated": row["symbol"] in simulated.get(row["timeframe"], ())} | said
+        for row, said in zip(rows, details, strict=True)
+    ]
 
 
 def _length(row: Mapping[str, Any], symbol: Symbol) -> int:
@@ -166,13 +188,13 @@ def _length(row: Mapping[str, Any], symbol: Symbol) -> int:
     return Horizon.parse(row["horizon"]).bars(Timeframe.parse(row["timeframe"]), calendar)
 
 
-def _forecast(row: Mapping[str, Any], symbol: Symbol, now: datetime) -> dict[str, Any]:
-    details = orjson.loads(row["details"])
+def _forecast(
+    row: Mapping[str, Any], details: Mapping[str, Any], symbol: Symbol, now: datetime
+) -> dict[str, Any]:
     end_at = datetime.fromisoformat(details["end_at"])
     until = fresh_until(row["as_of"], end_at, trading_calendar(symbol.calendar))
     return {
         "shortfall": None,
-        "is_simulated": False,
         **details,
         "symbol": row["symbol"],
         "horizon": row["horizon"],

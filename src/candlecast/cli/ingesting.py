@@ -34,12 +34,12 @@ from candlecast.config import Settings
 from candlecast.domain.catalog import PROVIDERS
 from candlecast.domain.market import Symbol, Timeframe
 from candlecast.domain.sources import Request
-from candlecast.errors import InvalidSpec, NotFound, RetryableError
+from candlecast.errors import CandlecastError, InvalidSpec
 from candlecast.pipelines.backfill import Wanted, backfill
 from candlecast.pipelines.facts import KINDS, FactsRun, ingest_facts
 from candlecast.pipelines.ingest import IngestRun, find_short
 from candlecast.pipelines.ingest import ingest as run_ingest
-from candlecast.pipelines.resample import derive_bars
+from candlecast.pipelines.resample import derive_changed
 from candlecast.store.stores import Stores
 from candlecast.store.symbols import read_symbols
 
@@ -97,7 +97,7 @@ def ingest(  # noqa: PLR0913 - one argument an option
     }
     providers = make_providers(names, offered, {"calendar": calendar or "XNYS"})
     template = template_of(calendar, providers)
-    span = (instant(start), instant(end, is_end=True))
+    span = _span(start, end)
     with opened() as stores:
         if what != "bars":
             _ingest_facts(stores, what, providers, (tickers(symbols), template, span), is_json)
@@ -110,14 +110,22 @@ def ingest(  # noqa: PLR0913 - one argument an option
                 Timeframe.parse(timeframe),
                 *span,
                 is_simulation_allowed=is_simulation_allowed,
+                is_order_given=bool(provider),
             ),
             template,
             tickers(symbols),
         )
         if is_deriving:
-            derive_bars(stores, Timeframe.parse(timeframe), symbols=run.symbols)
+            derive_changed(stores, Timeframe.parse(timeframe))
     _tell(run, is_json)
     raise typer.Exit(1 if run.failures or run.refusals else 0)
+
+
+def _span(start: str, end: str) -> tuple[datetime | None, datetime | None]:
+    begin, stop = instant(start), instant(end, is_end=True)
+    if begin is not None and stop is not None and begin >= stop:
+        raise InvalidSpec(f"--start {start} is not before --end {end}; swap them")
+    return begin, stop
 
 
 def _names(provider: str, symbols: str) -> tuple[str, ...]:
@@ -164,24 +172,39 @@ def _ingest_bars(
             provider,
             template=template,
             timeframe=wanted.timeframe,
-            symbols=named or None,
+            request=Request(tuple(map(Symbol, named)) if named else None, wanted.start, wanted.end),
             min_bars=min_bars,
         )
     with progress() as tell:
         run = backfill(stores, providers, wanted, tell)
-    failures = dict(run.failures)
-    for name, provider in providers.items():
-        if hasattr(provider, "fetch_actions"):
-            request = Request(wanted.symbols, wanted.start, None)
-            try:
-                failures |= ingest_facts(stores, "actions", name, provider, request).failures
-            except (RetryableError, NotFound) as error:
-                failures[f"actions of {name}"] = str(error)
     return replace(
         run,
-        failures=failures,
+        failures=run.failures | _fetch_actions(stores, providers, wanted),
         shortfalls=find_short(stores, wanted.timeframe, run.symbols, min_bars),
     )
+
+
+def _fetch_actions(stores: Stores, providers: Mapping[str, Any], wanted: Wanted) -> dict[str, str]:
+    # Raw prices need their splits and dividends: from the first that offers them and answers.
+    by_order: dict[tuple[str, ...], list[Symbol]] = {}
+    for symbol in wanted.symbols:
+        order = tuple(providers) if wanted.is_order_given else symbol.providers or tuple(providers)
+        offering = tuple(name for name in order if hasattr(providers[name], "fetch_actions"))
+        by_order.setdefault(offering, []).append(symbol)
+    failures: dict[str, str] = {}
+    for order, symbols in by_order.items():
+        reasons = []
+        for name in order:
+            request = Request(tuple(symbols), wanted.start, None)
+            try:
+                found = ingest_facts(stores, "actions", name, providers[name], request).failures
+            except CandlecastError as error:
+                reasons.append(f"{name}: {error}")
+                continue
+            reasons = [f"actions of {ticker}: {name}: {why}" for ticker, why in found.items()]
+            break
+        failures |= {f"actions of {symbols[0].ticker} …": "; ".join(reasons)} if reasons else {}
+    return failures
 
 
 def _ingest_facts(

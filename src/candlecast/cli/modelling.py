@@ -14,6 +14,7 @@ from candlecast.cli.printing import (
     echo_forecasts,
     echo_json,
     echo_report,
+    echo_simulated,
     forecast_rows,
     progress,
     warn,
@@ -33,6 +34,7 @@ from candlecast.cli.session import (
     opened,
     tickers,
 )
+from candlecast.domain.market import Timeframe
 from candlecast.domain.specs import ExperimentSpec
 from candlecast.pipelines.answer import DISCLAIMER
 from candlecast.pipelines.evaluate import evaluate as run_evaluate
@@ -41,6 +43,7 @@ from candlecast.pipelines.forecast import forecast as run_forecast
 from candlecast.pipelines.report import ReportQuery, make_report
 from candlecast.pipelines.settle import settle as run_settle
 from candlecast.pipelines.train import train as run_train
+from candlecast.store.origins import read_simulated
 
 ModelKind = Annotated[
     str, typer.Option("--model", help="lightgbm, linear, har, ewma or climatology.")
@@ -208,10 +211,13 @@ def report(  # noqa: PLR0913 - one argument an option
     )
     with opened() as stores:
         card = make_report(stores, query)
+        known = read_simulated(stores.database, Timeframe.parse(timeframe))
+    simulated = sorted(known & card["symbols"].keys())
     if is_json:
-        echo_json(card)
-    else:
-        echo_report(card)
+        echo_json(card | {"simulated": simulated})
+        return
+    echo_report(card)
+    echo_simulated(simulated)
 
 
 def _spec(
@@ -246,12 +252,14 @@ def _tell_forecast(run: ForecastRun, is_json: bool) -> None:
         "n_new": run.n_new,
         "shortfalls": run.shortfalls,
         "failures": run.failures,
+        "simulated": sorted(run.simulated),
         "disclaimer": DISCLAIMER,
     }
     if is_json:
         echo_json(summary | {"forecasts": forecast_rows(run.forecasts)})
         return
     echo_forecasts(run.forecasts)
+    echo_simulated(run.simulated)
     typer.echo(f"{run.model_version}, {run.origin}, {run.n_new} new rows in the ledger")
     if run.is_in_sample:
         typer.echo("the model has seen later data: this is no out-of-sample forecast", err=True)

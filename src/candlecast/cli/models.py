@@ -46,11 +46,13 @@ def list_models(is_json: Json = False) -> None:
             ("* " if v.is_active else "  ") + v.version,
             ", ".join(v.horizons),
             f"{v.training_from:%Y-%m-%d} to {v.training_until:%Y-%m-%d}",
+            _bars(v),
             _skill(v),
         ]
         for v in versions
     ]
-    echo_table("Models (* serves)", ("version", "horizons", "trained on", "CRPS skill"), rows)
+    columns = ("version", "horizons", "trained on", "bars", "CRPS skill")
+    echo_table("Models (* serves)", columns, rows)
 
 
 def version_values(version: ModelVersion) -> dict[str, Any]:
@@ -61,6 +63,14 @@ def version_values(version: ModelVersion) -> dict[str, Any]:
         "spec": orjson.loads(version.spec),
         "metrics": orjson.loads(version.metrics),
     }
+
+
+def _bars(version: ModelVersion) -> str:
+    # What it may have learnt from; the first specs did not say.
+    is_allowed = orjson.loads(version.spec).get("allow_simulated")
+    if is_allowed is None:
+        return "unknown"
+    return "simulated allowed" if is_allowed else "real only"
 
 
 def _skill(version: ModelVersion) -> str:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from math import exp
-from typing import Any
+from typing import Any, Final
 
 import orjson
 import polars as pl
@@ -18,6 +18,8 @@ from rich.table import Table
 from rich.text import Text
 
 from candlecast.pipelines.progress import Progress
+
+MAX_SHOWN: Final = 20
 
 
 def echo_json(value: object) -> None:
@@ -45,6 +47,14 @@ def warn(lines: Mapping[str, str], title: str) -> None:
         typer.secho(title, fg="yellow", err=True)
         for name, reason in sorted(lines.items()):
             typer.secho(f"  {name}: {reason}", err=True)
+
+
+def echo_simulated(tickers: Collection[str]) -> None:
+    """Say which of the symbols shown have no bar that was ever traded."""
+    if tickers:
+        shown = ", ".join(sorted(tickers)[:MAX_SHOWN])
+        more = f" and {len(tickers) - MAX_SHOWN} more" if len(tickers) > MAX_SHOWN else ""
+        typer.secho(f"made of simulated bars: {shown}{more}", fg="yellow")
 
 
 @contextmanager

@@ -32,7 +32,12 @@ from candlecast.pipelines.check import (
 from candlecast.providers.files import FilesProvider
 
 MAX_SHOWN, MAX_OF_A_KIND = 20, 4
-SHORT: Final = {"unadjusted_split": "split", "stale_price": "stale", "zero_volume_run": "no volume"}
+SHORT: Final = {
+    "impossible_action": "action",
+    "unadjusted_split": "split",
+    "stale_price": "stale",
+    "zero_volume_run": "no volume",
+}
 
 
 def register(app: typer.Typer) -> None:
@@ -67,7 +72,7 @@ def check(  # noqa: PLR0913 - one argument an option
     ] = False,
     is_json: Json = False,
 ) -> None:
-    """Find gaps, stale prices, outliers, impossible bars and splits that are not accounted for.
+    """Find gaps, stale prices, outliers, what is impossible, and splits not accounted for.
 
     Example: candlecast data check --symbols AAPL,MSFT --start 2015-01-01
     """
@@ -112,7 +117,8 @@ def _tell(run: CheckRun, is_json: bool) -> None:
         return
     _tell_counts(run)
     _tell_worst(run.findings)
-    warn(run.failures, "could not be read as a whole:")
+    failures = {_printable(name): _printable(why) for name, why in run.failures.items()}
+    warn(failures, "could not be read as a whole:")
 
 
 def _tell_counts(run: CheckRun) -> None:
@@ -120,7 +126,7 @@ def _tell_counts(run: CheckRun) -> None:
     found = [kind for kind in KINDS if any(kind in own for own in counts.values())]
     rows = [
         (
-            ticker,
+            _printable(ticker),
             states[ticker],
             f"{run.n_bars[ticker]:,}",
             *(str(own[kind]) if kind in own else "" for kind in found),
@@ -149,12 +155,19 @@ def _tell_worst(findings: pl.DataFrame) -> None:
     )
     for row in worst.head(MAX_SHOWN).iter_rows(named=True):
         typer.echo(
-            f"{row['severity']:8}{row['symbol']} {_span(row)} "
-            f"{row['kind'].replace('_', ' ')}: {row['message']}"
+            _printable(
+                f"{row['severity']:8}{row['symbol']} {_span(row)} "
+                f"{row['kind'].replace('_', ' ')}: {row['message']}"
+            )
         )
     n_hidden = len(findings) - min(len(worst), MAX_SHOWN)
     if n_hidden:
         typer.echo(f"… and {n_hidden} more; --json lists all of them")
+
+
+def _printable(text: str) -> str:
+    # Names and cells come from files: one with control characters could rewrite the terminal.
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
 def _span(row: dict[str, object]) -> str:

@@ -57,6 +57,9 @@ def stream(  # noqa: PLR0913 - one argument an option
         list[Path] | None, typer.Option("--paths", help="Files or folders to replay; repeatable.")
     ] = None,
     calendar: CalendarName = "",
+    is_simulation_allowed: Annotated[
+        bool, typer.Option("--allow-simulated", help="Let a provider stream invented bars.")
+    ] = False,
     parameters: Assignments = None,
     is_json: Json = False,
 ) -> None:
@@ -72,7 +75,8 @@ def stream(  # noqa: PLR0913 - one argument an option
     else:
         if paths or start:
             raise InvalidSpec("--paths and --start belong to a replay; leave them out")
-        run = _follow(provider, symbols, span[1], (calendar, parameters), is_json)
+        making = (calendar, parameters, is_simulation_allowed)
+        run = _follow(provider, symbols, span[1], making, is_json)
     if is_json:
         _echo_line({"run": asdict(run)})
     else:
@@ -88,13 +92,15 @@ def _follow(
     name: str,
     symbols: str,
     until: datetime | None,
-    making: tuple[str, list[str] | None],
+    making: tuple[str, list[str] | None, bool],
     is_json: bool,
 ) -> StreamRun:
-    calendar, parameters = making
+    calendar, parameters, is_simulation_allowed = making
     if name not in PROVIDERS.names():
         raise NotFound.among("provider", name, [*PROVIDERS.names(), REPLAY])
     source = make_provider(name, assignments(parameters), {"calendar": calendar or "XNYS"})
+    if getattr(source, "is_simulated", False) and not is_simulation_allowed:
+        raise InvalidSpec(f"{name} invents its bars; allow it with --allow-simulated")
     template = template_of(calendar, {name: source})
     feed = source if isinstance(source, FeedSource) else None
     if feed is None and isinstance(source, BarSource):

@@ -44,9 +44,8 @@ YAHOO_COINS: Final = _table(
 VENUE_DOLLARS: Final = _table(
     """
     binance:USDT binanceus:USD bingx:USDT bitfinex:USD bitget:USDT bithumb:USD bitmart:USDT
-    bitstamp:USD bitvavo:USD bybit:USDT coinbase:USD coinbaseadvanced:USD coinbaseexchange:USD
-    cryptocom:USD gate:USDT gateio:USDT gemini:USD htx:USDT huobi:USDT kraken:USD kucoin:USDT
-    mexc:USDT okx:USDT poloniex:USDT upbit:USD
+    bitstamp:USD bitvavo:USD bybit:USDT coinbase:USD coinbaseexchange:USD cryptocom:USD gate:USDT
+    gemini:USD htx:USDT kraken:USD kucoin:USDT mexc:USDT okx:USDT poloniex:USDT upbit:USD
     """
 )
 """What stands for the US dollar at a crypto exchange, by its name in ccxt."""
@@ -78,17 +77,6 @@ def vendor_name(provider: str, symbol: Symbol) -> str:
     return symbol.ticker
 
 
-def ticker_of(provider: str, name: str, symbols: Iterable[Symbol]) -> str | None:
-    """The ticker of the one of `symbols` that `provider` calls `name`; None where there is none.
-
-    InvalidSpec says which symbols share the name: their rows could not be told apart.
-    """
-    found = [symbol.ticker for symbol in symbols if _name_or_none(provider, symbol) == name]
-    if len(set(found)) > 1:
-        raise InvalidSpec(_clash(provider, name, found))
-    return found[0] if found else None
-
-
 def vendor_names(provider: str, symbols: Iterable[Symbol]) -> tuple[dict[str, str], dict[str, str]]:
     """Tickers by what `provider` calls them, and why the other tickers cannot be asked for."""
     sharing: dict[str, list[str]] = {}
@@ -102,13 +90,6 @@ def vendor_names(provider: str, symbols: Iterable[Symbol]) -> tuple[dict[str, st
         if len(tickers) > 1:
             failures |= dict.fromkeys(tickers, _clash(provider, name, tickers))
     return {name: tickers[0] for name, tickers in sharing.items() if len(tickers) == 1}, failures
-
-
-def _name_or_none(provider: str, symbol: Symbol) -> str | None:
-    try:
-        return vendor_name(provider, symbol)
-    except CandlecastError:
-        return None
 
 
 def _clash(provider: str, name: str, tickers: Iterable[str]) -> str:

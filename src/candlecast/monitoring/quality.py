@@ -18,6 +18,7 @@ from candlecast.monitoring.splits import find_unadjusted_splits
 
 KINDS: Final = (
     "impossible",
+    "impossible_action",
     "gap",
     "unadjusted_split",
     "outlier",

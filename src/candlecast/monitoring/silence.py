@@ -30,6 +30,8 @@ SELDOM: Final = 0.001
 """Of a thousand bars one may have next to no volume before none at all is thought possible."""
 MOSTLY: Final = 0.05
 """Who has no volume in more than one bar of twenty is thinly traded, not badly recorded."""
+MIN_FROZEN_BARS: Final = 50
+"""A symbol with so many bars, all at one price, is not traded, or not recorded."""
 MAX_MISSED: Final = 512
 """Longer silences are judged as if they were this long; they are implausible or nothing is."""
 
@@ -108,12 +110,22 @@ def implausible_runs(
 
 
 def find_stale_prices(placed: pl.DataFrame) -> pl.DataFrame:
-    """Runs of bars that repeat the one before, or stand flat on its close, for too long."""
+    """Runs of bars that repeat the one before, or stand flat on its close, for too long.
+
+    Who never moved has no habit to be judged by: fifty bars at one price are too long for anyone.
+    """
     prices = ("open", "high", "low", "close")
     is_same = pl.all_horizontal(pl.col(n) == pl.col(n).shift().over("symbol") for n in prices)
     last = pl.col("close").shift().over("symbol")
     is_flat = pl.all_horizontal(pl.col(name) == last for name in prices)
     runs = implausible_runs(placed, (is_same | is_flat).fill_null(value=False))
+    frozen = _frozen(placed, prices)
+    runs = pl.concat(
+        [
+            runs.select(frozen.columns).join(frozen, on="symbol", how="anti"),
+            frozen,
+        ]
+    )
     told = pl.when(pl.col("volume") > 0).then(pl.lit("with")).otherwise(pl.lit("without"))
     return runs.select(
         "symbol",
@@ -130,6 +142,19 @@ def find_stale_prices(placed: pl.DataFrame) -> pl.DataFrame:
             told,
         ),
     )
+
+
+def _frozen(placed: pl.DataFrame, prices: tuple[str, ...]) -> pl.DataFrame:
+    # Symbols whose every bar has one price.
+    least, most = (pl.min_horizontal(*prices).min(), pl.max_horizontal(*prices).max())
+    whole = placed.group_by("symbol", maintain_order=True).agg(
+        start=pl.col("ts").first(),
+        end=pl.col("ts").last(),
+        n_bars=pl.len().cast(pl.Int64),
+        volume=pl.col("volume").sum(),
+        is_frozen=(least == most) & (pl.len() >= MIN_FROZEN_BARS),
+    )
+    return whole.filter("is_frozen").drop("is_frozen")
 
 
 def find_zero_volume_runs(placed: pl.DataFrame) -> pl.DataFrame:

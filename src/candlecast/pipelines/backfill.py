@@ -18,6 +18,8 @@ from itertools import groupby
 from operator import itemgetter
 from typing import Final
 
+import polars as pl
+
 from candlecast.domain.frames import UNSTAMPED
 from candlecast.domain.market import Symbol, Timeframe
 from candlecast.domain.sources import BarSource, Fetched, Refusal, Request
@@ -25,7 +27,7 @@ from candlecast.errors import CandlecastError, InvalidSpec, LeakageError, NotFou
 from candlecast.pipelines.ingest import IngestRun
 from candlecast.pipelines.missing import Span, find_missing, windows, without
 from candlecast.pipelines.progress import Progress, silent
-from candlecast.pipelines.stamping import store_fetched
+from candlecast.pipelines.stamping import Stored, store_fetched
 from candlecast.store.bars import BarsWritten
 from candlecast.store.stores import Stores
 
@@ -38,7 +40,10 @@ RECHECKED: Final = timedelta(days=4)
 
 @dataclass(frozen=True)
 class Wanted:
-    """Bars of `symbols` with start <= ts < end; None: from the usual depth, until now."""
+    """Bars of `symbols` with start <= ts < end; None: from the usual depth, until now.
+
+    `is_order_given` says that the order of the providers counts for symbols with their own too.
+    """
 
     symbols: tuple[Symbol, ...]
     timeframe: Timeframe
@@ -46,6 +51,7 @@ class Wanted:
     end: datetime | None = None
     recheck: timedelta = RECHECKED
     is_simulation_allowed: bool = False
+    is_order_given: bool = False
 
 
 @dataclass
@@ -115,7 +121,7 @@ def _batches(
 
 
 def _order(symbol: Symbol, providers: Mapping[str, BarSource], wanted: Wanted) -> tuple[str, ...]:
-    order = symbol.providers or tuple(providers)
+    order = tuple(providers) if wanted.is_order_given else symbol.providers or tuple(providers)
     for place, name in enumerate(order):
         if name not in providers:
             raise NotFound.among(f"provider of {symbol.ticker}", name, providers)
@@ -136,13 +142,17 @@ def _fetch(
     open_spans: dict[str, list[Span]] = {ticker: [window] for ticker in symbols}
     reasons: dict[str, list[str]] = {ticker: [] for ticker in symbols}
     waiting: set[str] = set()
+    two_bars = 2 * timedelta(minutes=wanted.timeframe.minutes)
     for name, provider in chain.items():
+        delay = timedelta(seconds=provider.delay_seconds)
+        published_at = stores.clock.now() - delay - two_bars
         unanswered: dict[str, list[Span]] = {}
         for span, tickers in _by_span(open_spans):
             request = Request(tuple(symbols[ticker] for ticker in tickers), *span)
             fetched, is_transient = _asked(
                 provider, request, wanted.timeframe, stores, is_alone=len(chain) == 1
             )
+            fetched = _clamped(fetched, request, stores.clock.now())
             stored = store_fetched(
                 stores,
                 fetched,
@@ -154,23 +164,54 @@ def _fetch(
             tally.add(stored.written, stored.symbols, fetched.refusals)
             waiting |= {*tickers} if is_transient else set()
             for ticker in tickers:
-                left = _unanswered(span, fetched, ticker, is_failed=ticker in stored.failures)
+                left = (
+                    []
+                    if _invents(provider)
+                    else _unanswered(span, fetched, stored, ticker, published_at)
+                )
                 if left:
                     unanswered.setdefault(ticker, []).extend(left)
                     reason = stored.failures.get(ticker, "it has nothing so old")
                     reasons[ticker].append(f"{name}: {reason}")
+                elif _invents(provider) and reasons[ticker]:
+                    tally.failures[ticker] = "; ".join([*reasons[ticker], "bars were invented"])
         open_spans = {ticker: spans for ticker, spans in unanswered.items() if spans}
     tally.failures |= {t: "; ".join(dict.fromkeys(reasons[t])) for t in open_spans}
     tally.waiting |= waiting & {*open_spans}
 
 
-def _unanswered(span: Span, fetched: Fetched, ticker: str, *, is_failed: bool) -> list[Span]:
+def _clamped(fetched: Fetched, request: Request, now: datetime) -> Fetched:
+    # Nothing that was not asked for, and nothing of the future, whatever a provider says.
+    assert request.start is not None
+    assert request.end is not None
+    tickers, until = set(request.tickers or ()), min(request.end, now)
+    is_asked = pl.col("symbol").is_in(tickers) & pl.col("ts").is_between(
+        request.start, until, closed="left"
+    )
+    spans = {
+        ticker: (max(start, request.start), min(end, until))
+        for ticker, (start, end) in fetched.covered.items()
+        if ticker in tickers
+    }
+    covered = {ticker: span for ticker, span in spans.items() if span[0] < span[1]}
+    return replace(fetched, bars=fetched.bars.filter(is_asked), covered=covered)
+
+
+def _unanswered(
+    span: Span, fetched: Fetched, stored: Stored, ticker: str, published_at: datetime
+) -> list[Span]:
     # What the next provider is asked for: of an answer that is no failure only what lies before
-    # it, for what lies behind was not published yet.
-    told = [fetched.covered[ticker]] if ticker in fetched.covered else []
-    if is_failed:
-        return without(span, told)
-    return [(span[0], min(told[0][0], span[1]))] if told and told[0][0] > span[0] else []
+    # it, for what lies behind was not published yet. Who names no span answers with its bars.
+    if ticker in fetched.covered:
+        told = [fetched.covered[ticker]]
+    else:
+        own = fetched.bars.filter(pl.col("symbol") == ticker)["ts"]
+        told = [(own[0], own[-1])] if len(own) else []
+    if not told:
+        return [span] if ticker in stored.failures or span[0] < published_at else []
+    left = without(span, told) if ticker in stored.failures else [(span[0], told[0][0])]
+    # What begins later than `published_at` could not be answered yet.
+    return [(start, min(end, span[1])) for start, end in left if start < published_at]
 
 
 def _by_span(spans: Mapping[str, Sequence[Span]]) -> list[tuple[Span, list[str]]]:

@@ -9,6 +9,7 @@ from typing import Any, Final, Literal, TypeAlias
 
 import polars as pl
 
+from candlecast.domain.adjustment import judged_actions, placed_actions
 from candlecast.domain.frames import ACTIONS, BARS, INSTANT, QUARANTINE, UNSTAMPED
 from candlecast.domain.market import (
     Clock,
@@ -20,6 +21,7 @@ from candlecast.domain.market import (
 from candlecast.domain.sources import BarSource, Request
 from candlecast.errors import InvalidSpec, NotFound
 from candlecast.monitoring.quality import FINDINGS, KINDS, check_bars
+from candlecast.pipelines.newest import not_before, read_newest
 from candlecast.pipelines.universe import instants
 from candlecast.store.coverage import merged_spans, read_coverage
 from candlecast.store.facts import read_facts
@@ -37,7 +39,8 @@ class CheckQuery:
     """Which bars are checked, and what is told of them; None or empty leaves nothing out.
 
     `start` and `end` are the span whose findings are told: what is usual for a symbol is learned
-    from all of its bars up to `end`, or from the newest `max_bars`.
+    from all of its bars up to `end`, or from the newest ones, where `max_bars` is given: those in
+    the span before its last bar that holds so many by the calendar, and no more than so many.
     """
 
     timeframe: str = "1d"
@@ -91,30 +94,31 @@ def check_data(stores: Stores, query: CheckQuery) -> CheckRun:
     """What is wrong, or looks wrong, with stored bars as they are known now.
 
     NotFound names an unknown symbol or kind. A stored bar that was refused once and has been
-    corrected since is a mere note.
+    corrected since is a mere note. What was refused before the bars that are looked at, and has a
+    time, is left out with the bars of that time.
     """
     timeframe = Timeframe.parse(query.timeframe)
     traded = _chosen(stores, query.symbols)
     now = stores.clock.now()
     as_of = now if query.end is None else min(query.end, now)
-    bars = stores.mirror.read(timeframe, symbols=sorted(traded), end=query.end, as_of=now)
-    if query.max_bars is not None:
-        bars = bars.filter(pl.int_range(pl.len()).reverse().over("symbol") < query.max_bars)
+    bars, since = read_newest(
+        stores, timeframe, traded, max_bars=query.max_bars, end=query.end, as_of=as_of
+    )
     # Judged when `end` had come, with what is known now: later corrections count.
     bars = bars.with_columns(known_at=pl.min_horizontal("known_at", pl.lit(as_of)))
     tickers = bars["symbol"].unique().to_list()
-    refused = read_quarantine(stores.database, timeframe, sorted(traded))
+    refused = not_before(read_quarantine(stores.database, timeframe, sorted(traded)), since)
     answered = read_coverage(stores.database, timeframe, tickers)
+    actions = _known_actions(stores, tickers, as_of)
+    calendars = {ticker: trading_calendar(traded[ticker].calendar) for ticker in tickers}
+    covered = _covered(answered, refused, timeframe)
     found = check_bars(
-        BARS.check(bars),
-        timeframe,
-        {ticker: trading_calendar(traded[ticker].calendar) for ticker in tickers},
-        coverage=_covered(answered, refused, timeframe),
-        actions=_known_actions(stores, tickers, as_of),
-        as_of=as_of,
+        BARS.check(bars), timeframe, calendars, coverage=covered, actions=actions, as_of=as_of
     )
+    odd = _impossible_actions(judged_actions(bars, placed_actions(actions, timeframe, calendars)))
     newest = bars.group_by("symbol").agg(newest=pl.col("ts").max())
-    found = _merged(_still_traded(found, newest, traded), _quarantined(refused, bars))
+    found = _still_traded(found, newest, traded)
+    found = _merged(pl.concat([found, odd.select(found.columns)]), _quarantined(refused, bars))
     counts = dict(bars.group_by("symbol").len().iter_rows())
     n_bars = {ticker: int(counts.get(ticker, 0)) for ticker in traded}
     return CheckRun(now, _told(found, query), n_bars)
@@ -156,6 +160,26 @@ def _chosen(stores: Stores, symbols: Sequence[str]) -> dict[str, Symbol]:
         if ticker not in known:
             raise NotFound.among("symbol", ticker, known)
     return {ticker: known[ticker] for ticker in symbols} if symbols else known
+
+
+def _impossible_actions(judged: pl.DataFrame) -> pl.DataFrame:
+    # Actions that adjust nothing because they cannot be true; one finding a symbol and day.
+    remedy = "; prices are not adjusted for it: correct it at its source and ingest it again"
+    return (
+        judged.filter(pl.col("reason").is_not_null())
+        .group_by("symbol", "ex_date", maintain_order=True)
+        .agg(pl.col("value", "reason").first())
+        .select(
+            "symbol",
+            start="ex_date",
+            end="ex_date",
+            kind=pl.lit("impossible_action"),
+            n_bars=pl.lit(1, dtype=pl.Int64),
+            value="value",
+            severity=pl.lit("bad"),
+            message=pl.col("reason") + remedy,
+        )
+    )
 
 
 def _known_actions(stores: Stores, tickers: list[str], as_of: datetime) -> pl.DataFrame:

@@ -31,8 +31,7 @@ from candlecast.pipelines.universe import (
     find_shortfalls,
     horizon_lengths,
     instants,
-    note_read,
-    read_market,
+    read_pinned_market,
 )
 from candlecast.store.stores import Stores
 
@@ -79,16 +78,14 @@ def training_set_id(spec: ExperimentSpec, market: Market, sha256: str) -> str:
 
 
 def read_training_market(stores: Stores, spec: ExperimentSpec, as_of: datetime | None) -> Market:
-    """The universe of `spec` in first versions, as known at `as_of`, noted as read."""
-    market = read_market(
+    """The universe of `spec` in first versions, as known at `as_of`, and pinned so."""
+    return read_pinned_market(
         stores,
         Timeframe.parse(spec.timeframe),
         spec.symbols,
         as_of,
         is_simulation_allowed=spec.allow_simulated,
     )
-    note_read(stores, market, as_of)
-    return market
 
 
 def refused_simulations(spec: ExperimentSpec, market: Market) -> dict[str, str]:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
-from typing import Any, Final
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final, TypeAlias
 
 import polars as pl
 
@@ -23,11 +23,17 @@ from candlecast.domain.frames import (
 from candlecast.domain.market import MINUTES, Timeframe
 from candlecast.domain.sources import FetchedRows, Request
 from candlecast.errors import InvalidSpec, NotFound
-from candlecast.store.coverage import read_pin
+from candlecast.store.bars import read_ends
+from candlecast.store.fact_tables import EVENT_TIME
 from candlecast.store.facts import read_facts, read_progress, write_facts, write_progress
+from candlecast.store.pins import read_pins
 from candlecast.store.quotes import write_quotes
 from candlecast.store.stores import Stores
 from candlecast.store.symbols import read_symbols
+
+Span: TypeAlias = tuple[datetime, datetime]
+Asked: TypeAlias = Mapping[str, Span]
+"""The span that a provider was asked about, by ticker, or under no name for all."""
 
 KINDS: Final[Mapping[str, tuple[str, FrameSpec]]] = {
     "actions": ("fetch_actions", ACTIONS),
@@ -39,6 +45,8 @@ KINDS: Final[Mapping[str, tuple[str, FrameSpec]]] = {
 }
 """What can be ingested besides bars: the provider's method, and the frame it returns."""
 RECHECKED: Final = timedelta(days=3)
+OWN_ACTIONS: Final = "action_files"
+EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 SAME_STORY: Final = timedelta(hours=48)
 """A headline that comes again within so long is the same story, whoever tells it."""
 
@@ -56,7 +64,8 @@ def ingest_facts(stores: Stores, kind: str, name: str, provider: Any, wanted: Re
     """Fetch the facts of a `kind` from the provider called `name`, and store what is new.
 
     Without a start the provider is asked from shortly before it was last asked. A row that turns
-    up after its natural `known_at` had been asked about is known from now on.
+    up within a span that was asked about without it is known from now on, and so is an action of
+    prices that something stored was made of.
 
     Raises
     ------
@@ -71,36 +80,56 @@ def ingest_facts(stores: Stores, kind: str, name: str, provider: Any, wanted: Re
         raise InvalidSpec(f"{name} offers no {kind}; it offers {', '.join(offered) or 'bars only'}")
     now = stores.clock.now()
     asked = read_progress(stores.database, spec.name, name)
-    scopes = wanted.tickers or ("",)
-    fetched: FetchedRows = fetch(_resumed(wanted, asked, scopes), stores.clock)
+    request = _resumed(stores, spec, wanted, asked)
+    fetched: FetchedRows = fetch(request, stores.clock)
     rows, failures = _of_known(stores, spec, fetched)
     if kind == "quotes":
-        n_new = write_quotes(stores.database, rows)
-    else:
-        seen = {s: span for s, span in asked.items() if s in scopes or not s}
-        stamped = _stamped(spec, rows, seen, now)
-        if spec is ACTIONS:
-            stamped = _unread(stores, stamped, now)
-        n_new = write_facts(stores.database, spec, _told_once(stores, spec, stamped))
-        if spec is CAPITALISATIONS:
-            known = read_facts(stores.database, CAPITALISATIONS)
-            write_facts(stores.database, INDICES, compute_dominance(known))
-    spans = {
-        scope: (min(wanted.start or now, asked.get(scope, (now, now))[0]), now)
-        for scope in scopes
-        if scope not in failures
-    }
+        return FactsRun(len(fetched.rows), write_quotes(stores.database, rows), failures)
+    stamped = _stamped(spec, rows, asked, now)
+    if spec is ACTIONS:
+        stamped = _unread(stores, _of_first_source(stores, stamped, name), now)
+    n_new = write_facts(stores.database, spec, _told_once(stores, spec, stamped))
+    if spec is CAPITALISATIONS:
+        known = read_facts(stores.database, CAPITALISATIONS)
+        write_facts(stores.database, INDICES, compute_dominance(known))
+    span = (request.start or EPOCH, min(request.end or now, now))
+    scopes = [scope for scope in request.tickers or ("",) if scope not in failures]
+    spans = {scope: _joined(asked.get(scope), span) for scope in scopes}
     write_progress(stores.database, spec.name, name, spans)
     return FactsRun(len(fetched.rows), n_new, failures)
 
 
-def _resumed(
-    wanted: Request, asked: Mapping[str, tuple[datetime, datetime]], scopes: tuple[str, ...]
-) -> Request:
-    ends = [asked[scope][1] for scope in scopes if scope in asked]
-    if wanted.start is not None or len(ends) < len(scopes):
+def _resumed(stores: Stores, spec: FrameSpec, wanted: Request, asked: Asked) -> Request:
+    # Without a start: from shortly before the end of what was asked, if that reaches back as far
+    # as it has to. Actions have to as far as there are bars.
+    if wanted.start is not None:
         return wanted
-    return replace(wanted, start=min(ends) - RECHECKED)
+    scopes = wanted.tickers or ("",)
+    if any(scope not in asked for scope in scopes):
+        return wanted
+    needed = _first_bars(stores, scopes) if spec is ACTIONS else {}
+    if any(asked[scope][0] > needed.get(scope, asked[scope][0]) for scope in scopes):
+        return replace(wanted, start=min(needed.values()))
+    return replace(wanted, start=min(asked[scope][1] for scope in scopes) - RECHECKED)
+
+
+def _first_bars(stores: Stores, tickers: Sequence[str]) -> dict[str, datetime]:
+    found: dict[str, datetime] = {}
+    for minutes in MINUTES.values():
+        ends = read_ends(stores.database, Timeframe(minutes))
+        for ticker, first in ends.select("symbol", "first").iter_rows():
+            if ticker in tickers:
+                found[ticker] = min(first, found.get(ticker, first))
+    return found
+
+
+def _joined(old: Span | None, new: Span) -> Span:
+    # One span without a hole. What lies apart from it will be asked for once more.
+    if old is None:
+        return new
+    if new[0] > old[1] or new[1] < old[0]:
+        return old
+    return min(old[0], new[0]), max(old[1], new[1])
 
 
 def _of_known(
@@ -115,45 +144,66 @@ def _of_known(
     return rows.filter(pl.col("symbol").is_in(known)), {**fetched.failures, **unknown}
 
 
-def _stamped(
-    spec: FrameSpec,
-    rows: pl.DataFrame,
-    asked: Mapping[str, tuple[datetime, datetime]],
-    now: datetime,
-) -> pl.DataFrame:
-    if not asked:
-        return rows
-    until = pl.lit(max(end for _, end in asked.values())).cast(INSTANT)
-    if "symbol" in spec.columns:
-        ends = {scope: end for scope, (_, end) in asked.items()}
-        until = pl.col("symbol").replace_strict(ends, default=None, return_dtype=INSTANT)
-    is_late = (pl.col("known_at") <= until).fill_null(value=False)
+def _stamped(spec: FrameSpec, rows: pl.DataFrame, asked: Asked, now: datetime) -> pl.DataFrame:
+    # Known from now on is what turns up within a span that was asked about without it.
+    is_late = pl.any_horizontal(
+        pl.lit(value=False),
+        *(
+            _is_of(spec, scope)
+            & (pl.col(EVENT_TIME[spec.name]) >= start)
+            & (pl.col("known_at") <= end)
+            for scope, (start, end) in asked.items()
+        ),
+    )
     return rows.with_columns(
         known_at=pl.when(is_late).then(pl.lit(now).cast(INSTANT)).otherwise("known_at")
     )
 
 
+def _is_of(spec: FrameSpec, scope: str) -> pl.Expr:
+    if not scope:
+        return pl.lit(value=True)
+    if "symbol" in spec.columns:
+        return pl.col("symbol") == scope
+    return pl.col("symbols").list.contains(scope) if "symbols" in spec.columns else pl.lit(False)
+
+
+def _of_first_source(stores: Stores, actions: pl.DataFrame, name: str) -> pl.DataFrame:
+    # Who told an action first goes on telling it; only a file of the user's own may differ.
+    if name == OWN_ACTIONS:
+        return actions
+    stored = read_facts(stores.database, ACTIONS).select(*ACTIONS.key, first="source")
+    beside = actions.join(stored, on=ACTIONS.key, how="left", maintain_order="left")
+    is_own = (pl.col("first") == pl.col("source")).fill_null(value=True)
+    return beside.filter(is_own).drop("first")
+
+
 def _unread(stores: Stores, actions: pl.DataFrame, now: datetime) -> pl.DataFrame:
     # Prices that something stored was made of were made without an action that comes only now.
-    pins = [read_pin(stores.database, Timeframe(minutes)) for minutes in MINUTES.values()]
-    read_until = max((instant for instant in pins if instant is not None), default=None)
-    if read_until is None:
-        return actions
-    was_read = pl.col("known_at") <= read_until
+    pins = pl.concat(read_pins(stores.database, Timeframe(m)) for m in MINUTES.values())
+    latest = pins.group_by("symbol").agg(pl.col("pinned_at").max())
+    beside = actions.join(latest, on="symbol", how="left", maintain_order="left")
+    was_read = (pl.col("known_at") <= pl.col("pinned_at")).fill_null(value=False)
     moved = pl.when(was_read).then(pl.lit(now).cast(INSTANT)).otherwise("known_at")
-    return actions.with_columns(known_at=moved)
+    return beside.with_columns(known_at=moved).drop("pinned_at")
 
 
 def _told_once(stores: Stores, spec: FrameSpec, rows: pl.DataFrame) -> pl.DataFrame:
-    # Of one story under several ids the first; an id already stored may change its words.
+    # Of one story under several ids the first, and again only after SAME_STORY, so that it does
+    # not matter what came together; an id already stored may change its words.
     if spec is not NEWS or rows.is_empty():
         return rows
     first: datetime = rows["published_at"].min()  # type: ignore[assignment]
     stored = read_facts(stores.database, NEWS, start=first - SAME_STORY)
-    others = stored.filter(~pl.col("id").is_in(rows["id"].implode()))
+    known = {*stored["id"]}
     letters = pl.col("headline").str.to_lowercase().str.replace_all(r"[^\p{L}\p{N}]", "")
-    told = pl.concat([others, rows]).with_columns(story=letters).sort("published_at", "id")
-    since = pl.col("published_at") - pl.col("published_at").shift().over("story")
-    repeats = told.filter((since <= SAME_STORY) & (pl.col("story") != "")).select("id")
-    is_stored = pl.col("id").is_in(stored["id"].implode())
-    return rows.filter(is_stored | ~pl.col("id").is_in(repeats["id"].implode()))
+    told = pl.concat([stored, rows.filter(~pl.col("id").is_in(known))]).with_columns(story=letters)
+    last: dict[str, datetime] = {}
+    repeats = set()
+    ordered = told.filter(pl.col("story") != "").sort("published_at", "id")
+    for name, story, at in ordered.select("id", "story", "published_at").iter_rows():
+        if name not in known and story in last and at - last[story] <= SAME_STORY:
+            repeats.add(name)
+        else:
+            last[story] = at
+    return rows.filter(~pl.col("id").is_in(repeats))

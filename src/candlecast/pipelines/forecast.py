@@ -21,8 +21,8 @@ from candlecast.domain.specs import ExperimentSpec, LabelSpec, content_hash
 from candlecast.errors import NotFound
 from candlecast.models.conformal import load_model
 from candlecast.pipelines.answer import make_answers
-from candlecast.pipelines.dataset import Dataset, newest_dataset
-from candlecast.pipelines.universe import Market, note_read, read_market
+from candlecast.pipelines.dataset import Dataset, newest_dataset, refused_simulations
+from candlecast.pipelines.universe import Market, read_pinned_market
 from candlecast.store import ledger
 from candlecast.store.features import read_features, write_features
 from candlecast.store.registry import ModelVersion
@@ -37,7 +37,7 @@ class ForecastRun:
 
     `origin` is ``live`` where the outcome was still open when it was made, else ``simulated``;
     `is_in_sample` says that the model was trained on data later than `as_of`. `failures` name the
-    symbols without a forecast.
+    symbols without a forecast, `simulated` those forecast from bars that were never traded.
     """
 
     forecasts: pl.DataFrame
@@ -48,6 +48,7 @@ class ForecastRun:
     n_new: int
     shortfalls: dict[str, str]
     failures: dict[str, str]
+    simulated: frozenset[str]
 
 
 def forecast(
@@ -66,9 +67,16 @@ def forecast(
     model_version = chosen_model(stores, Timeframe.parse(timeframe), version)
     spec = ExperimentSpec.from_mapping(orjson.loads(model_version.spec))
     universe = tuple(sorted({*spec.symbols, *symbols}))
-    market = read_market(stores, Timeframe.parse(spec.timeframe), universe, as_of, is_newest=True)
-    note_read(stores, market, as_of)
+    market = read_pinned_market(
+        stores,
+        Timeframe.parse(spec.timeframe),
+        universe,
+        as_of,
+        is_newest=True,
+        is_simulation_allowed=spec.allow_simulated,
+    )
     dataset, features = newest_dataset(spec, market, symbols)
+    invented = {t: why for t, why in refused_simulations(spec, market).items() if t in universe}
     model = load_model(stores.registry.fetch(model_version.version), model_version.artifact_sha256)
     quantiles = dist.as_stored(model.predict(dataset.rows))
     forecasts = make_forecasts(dataset, quantiles, spec.labels)
@@ -93,7 +101,8 @@ def forecast(
     return ForecastRun(
         standing, model_version.version, ", ".join(origins), market.as_of,
         is_in_sample=market.as_of < model_version.training_until,
-        n_new=n_new, shortfalls=dataset.shortfalls, failures=dataset.failures,
+        n_new=n_new, shortfalls=dataset.shortfalls, failures=dataset.failures | invented,
+        simulated=market.simulated - {*invented},
     )  # fmt: skip
 
 

@@ -31,16 +31,15 @@ def ingest(
     *,
     template: Symbol,
     timeframe: Timeframe,
-    symbols: Sequence[str] | None = None,
+    request: Request | None = None,
     min_bars: int = 0,
 ) -> IngestRun:
-    """Fetch all closed bars that a provider has, at once, and store them.
+    """Fetch all closed bars that a provider has (of what `request` asks), at once; store them.
 
     Symbols new to the store are made like `template`. A symbol whose bars cannot be right is
     refused as a whole and named; the others are kept.
     """
-    wanted = None if symbols is None else tuple(Symbol(ticker) for ticker in symbols)
-    fetched = provider.fetch_bars(Request(wanted), timeframe, stores.clock)
+    fetched = provider.fetch_bars(request or Request(), timeframe, stores.clock)
     stored = store_fetched(
         stores,
         fetched,

@@ -11,6 +11,7 @@ from candlecast.domain.catalog import FEATURES, LABELS
 from candlecast.domain.market import Timeframe
 from candlecast.domain.specs import ExperimentSpec, content_hash
 from candlecast.features.compute import compute
+from candlecast.pipelines.prune import prune_unattended
 from candlecast.pipelines.universe import read_market
 from candlecast.store.features import write_features, write_labels
 from candlecast.store.stores import Stores
@@ -37,11 +38,16 @@ class Span:
 def materialize_features(stores: Stores, timeframe: str, span: Span) -> int:
     """Compute every feature, over the whole universe, and store the values within `span`.
 
-    Returns how many rows changed.
+    Returns how many rows changed. Features of intraday bars are kept for 90 days by the
+    clock of the stores: older ones are pruned and not written, so that retention needs nobody's
+    hand. With TimescaleDB all are written, and its own job prunes them.
     """
     market = read_market(stores, Timeframe.parse(timeframe), (), None)
     names = FEATURES.names()
     features = span.cut(compute(market.prices, names))
+    since = None if market.timeframe.is_daily else prune_unattended(stores)
+    if since is not None:
+        features = features.filter(pl.col("ts") >= since)
     return write_features(stores.database, market.timeframe, features, content_hash(list(names)))
 
 

@@ -24,6 +24,7 @@ from candlecast.store.symbols import read_symbols
 Span: TypeAlias = tuple[datetime, datetime]
 """start <= ts < end."""
 
+NO_TIMES: Final = np.array([], dtype="datetime64[us]")
 HISTORY_DAYS: Final = {1: 7, 5: 59, 10: 59, 15: 59, 30: 59, 60: 729, 240: 729, 1440: 7_300}
 """How far back, by the minutes of a bar, where nothing is said: what free sources offer."""
 
@@ -45,13 +46,12 @@ def find_missing(
     answered = _by_symbol(read_coverage(stores.database, timeframe, tickers))
     stored = stores.mirror.read(timeframe, symbols=tickers) if tickers else None
     real = None if stored is None else stored.filter(~is_simulated(pl.col("source")))
-    times = {} if real is None else dict(real.group_by("symbol").agg("ts").iter_rows())
+    times = {} if real is None else _times(real)
     found = {}
     for symbol in symbols:
         calendar = trading_calendar(symbol.calendar)
         spans = answered.get(symbol.ticker, [])
-        ts = instants(pl.Series(times.get(symbol.ticker, []), dtype=pl.Datetime("us", "UTC")))
-        own = _stored_sessions(ts, calendar, timeframe, spans)
+        own = _stored_sessions(times.get(symbol.ticker, NO_TIMES), calendar, timeframe, spans)
         first = min((begin for begin, _ in (*spans, *own)), default=None)
         usual = until - timedelta(days=HISTORY_DAYS[timeframe.minutes])
         settled = [(begin, min(end, until - recheck)) for begin, end in (*spans, *own)]
@@ -91,6 +91,11 @@ def windows(span: Span, length: timedelta) -> Iterator[Span]:
         stop = min(start + length, end)
         yield start, stop
         start = stop
+
+
+def _times(bars: pl.DataFrame) -> dict[str, NDArray[np.datetime64]]:
+    parts = bars.select("symbol", "ts").partition_by("symbol", as_dict=True, include_key=False)
+    return {str(ticker): instants(part["ts"]) for (ticker,), part in parts.items()}
 
 
 def _by_symbol(spans: pl.DataFrame) -> dict[str, list[Span]]:

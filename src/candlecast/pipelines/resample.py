@@ -21,7 +21,8 @@ from candlecast.domain.market import MINUTES, Timeframe, TradingCalendar
 from candlecast.pipelines.touched import Task, calendars_of, find_tasks, spans_behind
 from candlecast.pipelines.universe import instants
 from candlecast.store.bars import BarsWritten, read_bars, read_ends, write_bars
-from candlecast.store.coverage import read_pin
+from candlecast.store.changes import note_derived, read_underived
+from candlecast.store.pins import read_pins
 from candlecast.store.stores import Stores
 
 GRACE: Final = timedelta(minutes=1)
@@ -62,11 +63,32 @@ def derive_bars(
     check_multiples(timeframe, wanted)
     if spans is None:
         spans = spans_behind(stores, timeframe, symbols, wanted)
-    totals = dict.fromkeys(wanted, BarsWritten(0, 0, 0))
+    totals = dict.fromkeys(wanted, BarsWritten())
     for task in find_tasks(stores, timeframe, spans, wanted):
         for target, written in _derive(stores, task, delay):
-            totals[target] = _sum(totals[target], written)
+            totals[target] += written
     return totals
+
+
+def derive_changed(
+    stores: Stores, timeframe: Timeframe, *, delay: timedelta = GRACE
+) -> dict[Timeframe, BarsWritten]:
+    """Make the coarser bars of all that was written since this was done last, by whomever.
+
+    Corrections, healed gaps and older history are followed, and what a killed process left.
+    """
+    changed, change = read_underived(stores.database, timeframe)
+    spans = spans_behind(stores, timeframe, None, sorted(coarser_timeframes(timeframe)))
+    if changed is None:
+        ends = read_ends(stores.database, timeframe)
+        changed = ends.select("symbol", first_ts="first", last_ts="last")
+    after = pl.col("last_ts") + timedelta(minutes=timeframe.minutes)
+    touched = changed.select("symbol", start_at="first_ts", end_at=after)
+    both = pl.concat([spans, touched.cast(spans.schema)])
+    whole = both.group_by("symbol").agg(pl.col("start_at").min(), pl.col("end_at").max())
+    written = derive_bars(stores, timeframe, whole.sort("symbol"), delay=delay)
+    note_derived(stores.database, timeframe, change)
+    return written
 
 
 def finest_timeframes(stores: Stores, symbols: Sequence[str] | None = None) -> dict[str, Timeframe]:
@@ -124,10 +146,10 @@ def _derive(
         versions.append(older)
         late = pl.concat([late.filter(pl.col("known_at") < at), _late(older, stored, task, delay)])
     for target in task.windows:
-        written = BarsWritten(0, 0, 0)
-        pinned = read_pin(stores.database, target)
-        for frame in _to_write(versions, stored, target, pinned, now):
-            written = _sum(written, write_bars(stores.database, target, frame))
+        written = BarsWritten()
+        pins = read_pins(stores.database, target)
+        for frame in _to_write(versions, stored, target, pins, now):
+            written += write_bars(stores.database, target, frame)
         yield target, written
 
 
@@ -216,18 +238,19 @@ def _to_write(
     versions: Sequence[pl.DataFrame],
     stored: pl.DataFrame,
     target: Timeframe,
-    pinned: datetime | None,
+    pins: pl.DataFrame,
     now: datetime,
 ) -> Iterator[pl.DataFrame]:
     # Older versions first. What is known of a past that a stored result was made of is known now.
     final = stored.filter("is_final")
-    is_past = pl.col("known_at") <= pinned if pinned is not None else pl.lit(value=False)
+    is_past = (pl.col("known_at") <= pl.col("pinned_at")).fill_null(value=False)
     for number, version in reversed(list(enumerate(versions))):
         part = version.filter(pl.col("minutes") == target.minutes).join(final, on=KEY, how="anti")
+        part = part.join(pins, on="symbol", how="left", maintain_order="left")
         if number:
             part = part.filter(~is_past)
         known_at = pl.when(is_past).then(pl.lit(now).cast(INSTANT)).otherwise("known_at")
-        yield BARS.conform(part.with_columns(known_at=known_at).drop("minutes"))
+        yield BARS.conform(part.with_columns(known_at=known_at).drop("minutes", "pinned_at"))
 
 
 def _forming(
@@ -246,11 +269,3 @@ def _forming(
         if len(known):
             starts.setdefault(known[0].item().replace(tzinfo=UTC), []).append(ticker)
     return starts
-
-
-def _sum(one: BarsWritten, other: BarsWritten) -> BarsWritten:
-    return BarsWritten(
-        one.inserted + other.inserted,
-        one.revised + other.revised,
-        one.unchanged + other.unchanged,
-    )

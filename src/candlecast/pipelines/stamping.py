@@ -9,7 +9,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
@@ -19,14 +19,24 @@ import polars as pl
 from candlecast.domain.frames import BARS, INSTANT, UNSTAMPED
 from candlecast.domain.market import Symbol, Timeframe, trading_calendar
 from candlecast.domain.sources import Fetched, is_simulated
+from candlecast.errors import DatabaseBusy
 from candlecast.pipelines.universe import instants
-from candlecast.store.bars import BarsWritten, Coverage, read_bars, read_ends, write_bars
-from candlecast.store.coverage import SPANS, read_coverage, read_pin
+from candlecast.store.bars import (
+    BarsWritten,
+    Coverage,
+    PinnedMeanwhile,
+    read_bars,
+    read_ends,
+    write_bars,
+)
+from candlecast.store.coverage import SPANS, read_coverage
+from candlecast.store.pins import read_pins
 from candlecast.store.quarantine import write_quarantine
 from candlecast.store.stores import Stores
 from candlecast.store.symbols import read_symbols, write_symbols
 
 BASIS_BARS: Final = 21
+MOST_STAMPINGS: Final = 20
 SAME_PRICE: Final = 1e-4
 """Adjusted closes that agree to this after rebasing are the same number, rounded twice."""
 
@@ -59,17 +69,35 @@ def store_fetched(
     }
     dated = _dated(bars, traded, timeframe, refused)
     if known:
-        dated = _joined_to_stored(stores, dated, timeframe, refused, [*known])
-    dated = dated.filter(~pl.col("symbol").is_in(list(refused)))
-    delay = timedelta(seconds=delay_seconds)
-    stamped = _stamped(stores, dated, timeframe, delay, [*known])
-    kept = {*stamped["symbol"].unique(), *answered} - {*refused}
+        dated = _joined_to_stored(stores, dated, timeframe, refused, known.keys())
+    is_refused = pl.col("symbol").is_in(list(refused))
+    dated = dated.filter(~is_refused & (pl.col("close_at") <= stores.clock.now()))
+    kept = {*dated["symbol"].unique(), *answered} - {*refused}
     write_symbols(stores.database, [traded[t] for t in kept if t not in known])
     _set_aside(stores, timeframe, fetched.quarantined, {*known} | kept)
     coverage = _coverage(answered, kept, source, stores.clock.now())
-    written = write_bars(stores.database, timeframe, BARS.conform(stamped), coverage)
-    told = tuple(stamped["symbol"].unique().sort())
+    delay = timedelta(seconds=delay_seconds)
+    written = _write_stamped(stores, dated, timeframe, delay, coverage)
+    told = tuple(dated["symbol"].unique().sort())
     return Stored(written, told, {**fetched.failures, **refused})
+
+
+def _write_stamped(
+    stores: Stores,
+    dated: pl.DataFrame,
+    timeframe: Timeframe,
+    delay: timedelta,
+    coverage: Coverage | None,
+) -> BarsWritten:
+    # Anew where a stored result was made of these bars while they were being stamped.
+    for _ in range(MOST_STAMPINGS):
+        pins = read_pins(stores.database, timeframe)
+        stamped = BARS.conform(_stamped(stores, dated, timeframe, delay, pins))
+        try:
+            return write_bars(stores.database, timeframe, stamped, coverage, pins)
+        except PinnedMeanwhile:
+            continue
+    raise DatabaseBusy("forecasts are made faster than bars can be written; try again")
 
 
 def _set_aside(
@@ -118,7 +146,7 @@ def _joined_to_stored(
     dated: pl.DataFrame,
     timeframe: Timeframe,
     failures: dict[str, str],
-    known: list[str],
+    known: Collection[str],
 ) -> pl.DataFrame:
     # On the basis of the stored adjusted closes, and no simulated bar over a real one.
     tickers = [ticker for ticker in dated["symbol"].unique() if ticker in known]
@@ -128,7 +156,7 @@ def _joined_to_stored(
         dated = without_inventions_over(dated, stores, timeframe)
     if dated["adj_close"].null_count() == len(dated):
         return dated
-    stored = read_bars(stores.database, timeframe, symbols=tickers)
+    stored = _stored_beside(stores, timeframe, dated, tickers)
     closes = stored.select("symbol", "ts", stored_adj_close="adj_close")
     for ticker in _without_overlap(dated, closes):
         failures[ticker] = (
@@ -138,12 +166,30 @@ def _joined_to_stored(
     return _rebased(dated, closes)
 
 
+def _stored_beside(
+    stores: Stores, timeframe: Timeframe, dated: pl.DataFrame, tickers: list[str]
+) -> pl.DataFrame:
+    # The stored bars of the same span; of symbols that have none there their newest ones.
+    first, last = dated["ts"].min(), dated["ts"].max()
+    assert isinstance(first, datetime)
+    assert isinstance(last, datetime)
+    found = read_bars(stores.database, timeframe, symbols=tickers, start=first, end=last)
+    apart = sorted({*tickers} - {*found["symbol"].unique()})
+    ends = read_ends(stores.database, timeframe, apart)
+    if ends.is_empty():
+        return found
+    since = ends["last"].min()
+    assert isinstance(since, datetime)
+    newest = read_bars(stores.database, timeframe, symbols=ends["symbol"].to_list(), start=since)
+    return pl.concat([found, newest])
+
+
 def without_inventions_over(
     bars: pl.DataFrame, stores: Stores, timeframe: Timeframe
 ) -> pl.DataFrame:
     """`bars` less the invented ones in the place of a stored real one."""
     known = {symbol.ticker for symbol in read_symbols(stores.database)}
-    invented = bars.filter(is_simulated(pl.col("source")) & pl.col("symbol").is_in(list(known)))
+    invented = bars.filter(is_simulated(pl.col("source")) & pl.col("symbol").is_in(known))
     if invented.is_empty():
         return bars
     first, last = invented["ts"].min(), invented["ts"].max()
@@ -186,16 +232,19 @@ def _stamped(
     dated: pl.DataFrame,
     timeframe: Timeframe,
     delay: timedelta,
-    known: list[str],
+    pins: pl.DataFrame,
 ) -> pl.DataFrame:
     natural = pl.col("close_at") + delay
-    tickers = [ticker for ticker in dated["symbol"].unique() if ticker in known]
-    if not tickers:  # all are new: nothing can be late
+    tickers = dated["symbol"].unique().to_list()
+    if not tickers:
         return dated.with_columns(known_at=natural).drop("close_at")
     ends = read_ends(stores.database, timeframe, tickers)
     spans = read_coverage(stores.database, timeframe, tickers).rename({"end_at": "covered_until"})
-    pinned = read_pin(stores.database, timeframe)
-    beside = dated.join(ends, on="symbol", how="left", maintain_order="left")
+    if ends.is_empty() and spans.is_empty():  # nothing can be late
+        return dated.with_columns(known_at=natural).drop("close_at")
+    beside = dated.join(ends, on="symbol", how="left", maintain_order="left").join(
+        pins, on="symbol", how="left", maintain_order="left"
+    )
     placed = beside.join_asof(
         spans.set_sorted("start_at"),
         left_on="ts",
@@ -203,13 +252,11 @@ def _stamped(
         by="symbol",
         check_sortedness=False,
     )
-    is_later = pl.col("ts") > pl.col("last")
-    was_read = natural <= pinned if pinned is not None else pl.lit(value=False)
-    is_covered = pl.col("ts") < pl.col("covered_until")
-    is_within = pl.col("ts").is_between("first", "last")
-    is_late = is_within | (is_later & (was_read | is_covered.fill_null(value=False)))
+    is_covered = (pl.col("ts") < pl.col("covered_until")).fill_null(value=False)
+    is_within = pl.col("ts").is_between("first", "last").fill_null(value=False)
+    was_read = (pl.col("ts") > pl.col("last")) & (natural <= pl.col("pinned_at"))
+    is_late = is_within | is_covered | was_read.fill_null(value=False)
+    now = pl.lit(stores.clock.now()).cast(INSTANT)
     return placed.with_columns(
-        known_at=pl.when(is_late.fill_null(value=False))
-        .then(pl.max_horizontal(pl.lit(stores.clock.now()).cast(INSTANT), natural))
-        .otherwise(natural)
+        known_at=pl.when(is_late).then(pl.max_horizontal(now, natural)).otherwise(natural)
     ).select(*dated.drop("close_at").columns, "known_at")

@@ -19,8 +19,8 @@ from candlecast.domain.market import Horizon, Timeframe, TradingCalendar, tradin
 from candlecast.domain.prices import factored_bars, prices_of_factored
 from candlecast.domain.sources import is_simulated
 from candlecast.errors import InvalidSpec, NotEnoughHistory, NotFound
-from candlecast.store.coverage import pin
 from candlecast.store.facts import read_facts
+from candlecast.store.pins import pin
 from candlecast.store.stores import Stores
 from candlecast.store.symbols import read_symbols
 
@@ -83,10 +83,7 @@ def read_market(
             raise NotFound.among("symbol", ticker, known)
     now = stores.clock.now()
     until = min(as_of or now, now)
-    wanted = list(symbols) or None
-    bars = stores.mirror.read(
-        timeframe, symbols=wanted, as_of=until, is_first_version=not is_newest
-    )
+    bars, newest_at = _read_versions(stores, timeframe, list(symbols) or None, until, is_newest)
     bars, simulated = _without_inventions(bars, is_simulation_allowed)
     if bars.is_empty():
         raise NotEnoughHistory(
@@ -100,25 +97,62 @@ def read_market(
         ticker: trading_calendar(known[ticker].calendar) for ticker in bars["symbol"].unique()
     }
     actions = read_facts(stores.database, ACTIONS, as_of=until, symbols=list(calendars))
-    newest_at = cast("datetime", bars["known_at"].max())
-    if is_newest:
-        first = stores.mirror.read(timeframe, symbols=wanted, as_of=until, is_first_version=True)
-        stamps = first.select("symbol", "ts", "known_at")
-        bars = bars.drop("known_at").join(stamps, on=["symbol", "ts"], maintain_order="left")
     factored = factored_bars(
         bars, timeframe, calendars, actions=actions, is_first_version=not is_newest
     )
     acted_at = cast("datetime | None", factored["factor_known_at"].max())
     prices = prices_of_factored(factored, is_first_version=not is_newest)
-    as_of = max(newest_at, acted_at or newest_at)
+    as_of = max(instant for instant in (newest_at, acted_at) if instant is not None)
     return Market(timeframe, as_of, prices, calendars, simulated)
 
 
-def note_read(stores: Stores, market: Market, as_of: datetime | None) -> None:
-    """Say that something stored is made of `market`, read as of `as_of`: what arrives from now on
-    is no part of it, whatever it is about.
+def read_pinned_market(
+    stores: Stores,
+    timeframe: Timeframe,
+    symbols: tuple[str, ...],
+    as_of: datetime | None,
+    **options: bool,
+) -> Market:
+    """The same for a result that will be stored: what arrives from now on is no part of it.
+
+    Its symbols are pinned to what was read; where bars were written meanwhile, what is pinned is
+    read once more.
     """
-    pin(stores.database, market.timeframe, max(market.as_of, as_of or market.as_of))
+    stamp = stores.mirror.stamp(timeframe)
+    market = read_market(stores, timeframe, symbols, as_of, **options)
+    until = max(market.as_of, min(as_of or market.as_of, stores.clock.now()))
+    pin(stores.database, timeframe, market.tickers, until)
+    if stores.mirror.stamp(timeframe) == stamp:
+        return market
+    return read_market(stores, timeframe, symbols, until, **options)
+
+
+def _read_versions(
+    stores: Stores,
+    timeframe: Timeframe,
+    symbols: list[str] | None,
+    until: datetime,
+    is_newest: bool,
+) -> tuple[pl.DataFrame, datetime | None]:
+    # The version in force at `until`, or the first one; the first real one where an invented bar
+    # came before it. The newest version is stamped as the first one was. And when the last of
+    # these versions was known.
+    first = stores.mirror.read(timeframe, symbols=symbols, as_of=until, is_first_version=True)
+    is_invented = is_simulated(pl.col("source"))
+    has_inventions = bool(first.select(is_invented.any()).item())
+    if not is_newest and not has_inventions:
+        return first, cast("datetime | None", first["known_at"].max())
+    newest = stores.mirror.read(timeframe, symbols=symbols, as_of=until)
+    key = ["symbol", "ts"]
+    stamps = first.filter(~is_invented).select(*key, first_known_at="known_at")
+    if is_newest:
+        beside = newest.join(stamps, on=key, how="left", maintain_order="left")
+        stamp = pl.coalesce("first_known_at", "known_at").alias("known_at")
+        stamped = beside.with_columns(stamp).drop("first_known_at")
+        return stamped, cast("datetime | None", newest["known_at"].max())
+    later = newest.join(first.filter(is_invented), on=key, how="semi")
+    both = pl.concat([first.filter(~is_invented), later]).sort(key)
+    return both, cast("datetime | None", both["known_at"].max())
 
 
 def _without_inventions(

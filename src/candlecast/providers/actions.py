@@ -15,6 +15,7 @@ from candlecast.domain.sources import FetchedRows, Request
 from candlecast.errors import BadFrame
 from candlecast.providers.action_tables import KINDS, read_actions
 from candlecast.providers.instants import parse_instants
+from candlecast.providers.records import within_span
 from candlecast.providers.tables import LINE, find_files
 
 SOURCE: Final = "action_files"
@@ -83,13 +84,7 @@ class ActionFilesProvider:
         good = rows.join(bad, on="symbol", how="anti", nulls_equal=True).with_columns(
             source=pl.lit(SOURCE), known_at=pl.min_horizontal("known_at", now)
         )
-        return FetchedRows(ACTIONS.conform(_within(good, request)), failures)
-
-
-def _within(rows: pl.DataFrame, request: Request) -> pl.DataFrame:
-    if request.start is not None:
-        rows = rows.filter(pl.col("ex_date") >= request.start)
-    return rows if request.end is None else rows.filter(pl.col("ex_date") < request.end)
+        return FetchedRows(ACTIONS.conform(within_span(good, "ex_date", request)), failures)
 
 
 def _parsed(raw: pl.DataFrame, file: Path) -> pl.DataFrame:

@@ -15,8 +15,9 @@ from candlecast.domain.sources import Feed, Fetched, FetchedRows, Request
 from candlecast.domain.tickers import vendor_names
 from candlecast.errors import InvalidSpec, NotFound
 from candlecast.providers.alpaca_bars import UNKNOWN, Collected, Question, collect
-from candlecast.providers.alpaca_client import AlpacaRest, Keys
+from candlecast.providers.alpaca_client import AlpacaRest
 from candlecast.providers.alpaca_feed import CHANNELS, AlpacaFeed
+from candlecast.providers.alpaca_patience import Keys
 from candlecast.providers.alpaca_rows import SOURCE, as_actions, as_news, as_quotes
 from candlecast.providers.http import Politeness
 from candlecast.providers.patience import PATIENT

@@ -14,8 +14,9 @@ from candlecast.domain.market import Timeframe, TradingCalendar
 from candlecast.domain.resample import resample
 from candlecast.domain.sources import Fetched, Refusal, Request
 from candlecast.providers.alpaca_client import AlpacaRest
-from candlecast.providers.alpaca_rows import sift, wire_bars
+from candlecast.providers.alpaca_rows import wire_bars
 from candlecast.providers.rows import closed_bars, requested
+from candlecast.providers.sifting import sift
 from candlecast.providers.spans import places, published_until
 
 DAY: Final = timedelta(days=1)
@@ -67,15 +68,15 @@ class Question:
             yield start, min(start + step, reach)
             start += step
 
-    def closed(self, bars: pl.DataFrame, at: datetime) -> pl.DataFrame:
-        """Those of the UNSTAMPED `bars` that lie within sessions and have ended by `at`."""
+    def closed(self, bars: pl.DataFrame, until: datetime) -> pl.DataFrame:
+        """Those of the UNSTAMPED `bars` that lie within sessions and have ended by `until`."""
         if not self.asked.is_daily:
             bars = bars.filter(pl.Series(places(bars["ts"], self.asked, self.calendar)[1]))
         if self.asked == self.timeframe:
-            return closed_bars(bars, self.timeframe, self.calendar, at)
+            return closed_bars(bars, self.timeframe, self.calendar, until)
         calendars = dict.fromkeys(self.tickers.values(), self.calendar)
         known = BARS.conform(bars.with_columns(known_at="ts"))
-        made = resample(known, self.asked, self.timeframe, calendars, as_of=at, delay=self.delay)
+        made = resample(known, self.asked, self.timeframe, calendars, as_of=until)
         return UNSTAMPED.conform(made)
 
 
@@ -99,9 +100,8 @@ class Collected:
 def collect(question: Question, rest: AlpacaRest, collected: Collected) -> None:
     """Ask the `question`, and add what comes of it to `collected`."""
     tickers, bars = _ask(question, rest, collected)
-    at = min(question.now, rest.answered_at or question.now)
-    told = published_until(at - question.delay, question.timeframe, question.calendar)
-    until = min(question.end, told)
+    ended = min(question.now, rest.answered_at or question.now) - question.delay
+    until = min(question.end, published_until(ended, question.timeframe, question.calendar))
     newest: dict[str, datetime] = dict(bars.group_by("symbol").agg(pl.col("ts").max()).iter_rows())
     silent = [
         name
@@ -119,7 +119,7 @@ def collect(question: Question, rest: AlpacaRest, collected: Collected) -> None:
             end = min(until, newest[ticker] + timedelta(minutes=question.asked.minutes))
         if question.start < end:
             collected.covered[ticker] = question.start, end
-    collected.bars.append(question.closed(bars, at))
+    collected.bars.append(question.closed(bars, ended))
 
 
 def _ask(
@@ -132,7 +132,7 @@ def _ask(
         answer, unknown = rest.bars(list(tickers), asked.minutes, start, end, is_crypto=is_crypto)
         for name, reason in unknown.items():
             collected.failures[tickers.pop(name)] = reason
-        sifted = sift(wire_bars(answer, tickers), is_daily=asked.is_daily)
+        sifted = sift(wire_bars(answer, tickers, is_daily=asked.is_daily))
         parts.append(sifted.bars)
         collected.refusals += sifted.refusals
         collected.quarantined.append(sifted.quarantined)

@@ -1,33 +1,19 @@
-"""Alpaca's own REST clients, made patient: time limits, bounded retries, our errors."""
+"""Alpaca's own REST clients, all endpoints that are used: answers whole, unknown symbols apart."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import UTC, date, datetime
-from email.utils import parsedate_to_datetime
-from typing import Any, Final, Self, TypeAlias
-from urllib.parse import urlsplit
+from collections.abc import Callable, Sequence
+from datetime import date, datetime
+from typing import Any, Final, Self
 
-from candlecast.errors import (
-    BadCredentials,
-    CandlecastError,
-    InvalidSpec,
-    NotFound,
-    ProviderUnavailable,
-)
-from candlecast.providers.http import Politeness, translated
-from candlecast.providers.patience import tried
+from candlecast.errors import InvalidSpec, NotFound, ProviderUnavailable
+from candlecast.providers.alpaca_patience import NAMED, Answer, Keys, PatientClient
+from candlecast.providers.bounded import BoundedSession
+from candlecast.providers.http import Politeness
 
-Answer: TypeAlias = dict[str, Any]
-VARIABLES: Final = "CANDLECAST_ALPACA_KEY_ID and CANDLECAST_ALPACA_SECRET_KEY"
 MAX_NAMES: Final = 200
 """How many symbols one request names; more would make its address too long."""
-SUCCESS: Final = 200
-SHOWN: Final = 200
-"""How many characters of Alpaca's own words an error quotes."""
-NAMED: Final = re.compile(r"(?:invalid|unknown) symbols?\W+(.*)", re.IGNORECASE)
 ACTION_TYPES: Final = (
     "forward_split",
     "reverse_split",
@@ -38,82 +24,6 @@ ACTION_TYPES: Final = (
     "stock_and_cash_merger",
     "worthless_removal",
 )
-
-
-@dataclass(frozen=True)
-class Keys:
-    """What Alpaca knows us by; never shown."""
-
-    key_id: str = field(repr=False)
-    secret_key: str = field(repr=False)
-
-    def check(self) -> None:
-        """BadCredentials names the variables that hold the keys, where one is missing."""
-        if not self.key_id or not self.secret_key:
-            raise BadCredentials(f"Alpaca asks for a key; set {VARIABLES}")
-
-    def hidden(self, text: object) -> str:
-        """The first characters of `text`, without our keys should it repeat them."""
-        shown = str(text)
-        for key in (self.key_id, self.secret_key):
-            shown = shown.replace(key, "…") if key else shown
-        return shown[:SHOWN]
-
-
-class PatientClient:
-    """Mixed into a REST client of alpaca-py, for each of its requests, hence for each page."""
-
-    politeness: Politeness
-    keys: Keys
-    answered_at: datetime | None = None
-    """Alpaca's clock, in whole seconds, when it began to answer; None before."""
-    _session: Any
-
-    def close(self) -> None:
-        """Close the connections."""
-        self._session.close()
-
-    def _one_request(self, method: str, url: str, opts: Answer, retry: int) -> Answer:
-        return tried(lambda: self._ask(method, url, opts), self.politeness)
-
-    def _ask(self, method: str, url: str, opts: Answer) -> Answer:
-        from requests import RequestException
-
-        timeout = self.politeness.timeout_seconds
-        try:
-            response = self._session.request(method, url, timeout=timeout, **opts)
-            body = response.json() if response.status_code == SUCCESS else None
-        except RequestException as error:
-            raise ProviderUnavailable(
-                f"Alpaca gave no whole answer ({type(error).__name__}); try again later"
-            ) from error
-        if response.status_code != SUCCESS:
-            raise self._refusal(response, urlsplit(url).path)
-        self._note(response.headers.get("Date"))
-        token = opts.get("params", {}).get("page_token")
-        if not isinstance(body, dict) or (token and body.get("next_page_token") == token):
-            raise ProviderUnavailable("Alpaca's answer makes no sense; try again later")
-        page = {name: {} if value is None else value for name, value in body.items()}
-        page["next_page_token"] = body.get("next_page_token") or None
-        return page
-
-    def _refusal(self, response: Any, path: str) -> CandlecastError:
-        status, headers = response.status_code, response.headers
-        said = self.keys.hidden(_message(response))
-        if NAMED.search(said):
-            return NotFound(f"Alpaca does not know what was asked for: {said}")
-        what, date = f"Alpaca {path} ({said})", headers.get("Date")
-        error = translated(status, what=what, retry_after=_wait_asked(headers), date=date)
-        if isinstance(error, BadCredentials):
-            return BadCredentials(f"{error}; the keys are {VARIABLES}, the free feed is iex")
-        return error
-
-    def _note(self, written: str | None) -> None:
-        try:
-            answered_at = parsedate_to_datetime(written or "").astimezone(UTC)
-        except ValueError:
-            return
-        self.answered_at = min(self.answered_at or answered_at, answered_at)
 
 
 class AlpacaRest:
@@ -247,6 +157,10 @@ def _make_client(kind: str, keys: Keys, url: str | None, politeness: Politeness)
     made = type(f"Patient{name}", (PatientClient, getattr(import_alpaca(module), name)), {})
     client: Any = made(keys.key_id, keys.secret_key, raw_data=True, url_override=url)
     client.politeness, client.keys = politeness, keys
+    client.close()
+    client._session = BoundedSession(  # noqa: SLF001 - alpaca-py takes none from outside
+        answer_seconds=politeness.answer_seconds, max_answer_bytes=politeness.max_answer_bytes
+    )
     return client
 
 
@@ -278,21 +192,3 @@ def _merge(answer: Answer, more: Answer) -> None:
             answer.setdefault(key, []).extend(value)
         else:
             answer[key] = value
-
-
-def _message(response: Any) -> str:
-    try:
-        body = response.json()
-    except ValueError:
-        return str(response.reason)
-    return str(body.get("message", body)) if isinstance(body, dict) else str(body)
-
-
-def _wait_asked(headers: Mapping[str, str]) -> str | None:
-    # Alpaca tells the second at which its count starts anew.
-    named = headers.get("Retry-After")
-    try:
-        now = parsedate_to_datetime(headers.get("Date", "")).timestamp()
-        return named or str(max(round(float(headers["X-RateLimit-Reset"]) - now), 0))
-    except (KeyError, ValueError):
-        return named

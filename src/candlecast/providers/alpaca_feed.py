@@ -21,7 +21,8 @@ from candlecast.errors import (
     NotFound,
     ProviderUnavailable,
 )
-from candlecast.providers.alpaca_client import VARIABLES, Keys, import_alpaca
+from candlecast.providers.alpaca_client import import_alpaca
+from candlecast.providers.alpaca_patience import VARIABLES, Keys
 from candlecast.providers.http import translated
 
 CHANNELS: Final = ("bars", "updatedBars", "trades", "quotes")

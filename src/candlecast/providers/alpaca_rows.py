@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from typing import Any, Final
 
@@ -13,13 +12,9 @@ from candlecast.domain.frames import (
     ACTIONS,
     INSTANT,
     NEWS,
-    QUARANTINE,
     QUOTES,
-    UNSTAMPED,
 )
-from candlecast.domain.sources import Refusal
 from candlecast.errors import ProviderUnavailable
-from candlecast.providers.rows import PRICES, as_refusals, find_refused
 
 SOURCE: Final = "alpaca"
 NEW_YORK: Final = "America/New_York"
@@ -35,17 +30,14 @@ NAMES: Final = {
 MERGERS: Final = ("cash_mergers", "stock_mergers", "stock_and_cash_mergers")
 
 
-@dataclass(frozen=True, eq=False)
-class Sifted:
-    """UNSTAMPED bars that can be true, and the others: refused with the reason, put aside."""
+def wire_bars(
+    answer: Mapping[str, Any], tickers: Mapping[str, str], *, is_daily: bool
+) -> pl.DataFrame:
+    """All bars of an `answer`, UNSTAMPED but for impossible values, null where one is unreadable.
 
-    bars: pl.DataFrame
-    refusals: tuple[Refusal, ...]
-    quarantined: pl.DataFrame
-
-
-def wire_bars(answer: Mapping[str, Any], tickers: Mapping[str, str]) -> pl.DataFrame:
-    """All bars of an `answer` in the order they came in, null where a value cannot be read."""
+    A bar that came twice counts as it came last. A daily bar is stamped midnight UTC of its date
+    in New York.
+    """
     schema = {"symbol": pl.String, "t": pl.String, **dict.fromkeys(NAMES.values(), pl.Float64)}
     parts = [pl.DataFrame(schema=schema)]
     try:
@@ -58,44 +50,22 @@ def wire_bars(answer: Mapping[str, Any], tickers: Mapping[str, str]) -> pl.DataF
             }
             part = pl.DataFrame(values, schema_overrides={"t": pl.String}, strict=False)
             parts.append(part.select(pl.lit(tickers[name]).alias("symbol"), *list(schema)[1:]))
-    except (AttributeError, TypeError, pl.exceptions.PolarsError) as error:
+    except (AttributeError, OverflowError, TypeError, pl.exceptions.PolarsError) as error:
         raise ProviderUnavailable(
             f"Alpaca's bars cannot be read ({error}); try again later"
         ) from error
-    return pl.concat(parts).with_columns(pl.col(*NAMES.values()).fill_nan(None))
-
-
-def sift(rows: pl.DataFrame, *, is_daily: bool) -> Sifted:
-    """The bars of `rows` as `wire_bars` returns them; a bar that came twice counts as it came last.
-
-    A daily bar is stamped midnight UTC of its date in New York.
-    """
     ts = pl.col("t").str.to_datetime("%+", time_unit="us", time_zone="UTC", strict=False)
     at_midnight = ts.dt.convert_time_zone(NEW_YORK).dt.date().cast(pl.Datetime("us"))
-    stamp = at_midnight.dt.replace_time_zone("UTC") if is_daily else ts
-    numbers = (*PRICES, "volume", "adj_close")
-    ordered = (
-        rows.with_columns(stamp.alias("ts"), adj_close=pl.lit(None, dtype=pl.Float64))
-        .unique(("symbol", "ts"), keep="last", maintain_order=True)
-        .sort("symbol", "ts")
+    return (
+        pl.concat(parts)
         .with_columns(
-            *(pl.col(name).cast(pl.String).alias(f"raw_{name}") for name in numbers),
-            raw_ts=pl.col("t"),
-            file=pl.lit(SOURCE),
+            pl.col(*NAMES.values()).fill_nan(None),
+            ts=at_midnight.dt.replace_time_zone("UTC") if is_daily else ts,
             source=pl.lit(SOURCE),
-            line=pl.int_range(1, pl.len() + 1, dtype=pl.Int64),
-            defect=pl.lit(None, dtype=pl.String),
-            # Without trades Alpaca writes zero for the price they had on average.
-            vwap=pl.when(pl.col("vwap") > 0).then("vwap"),
         )
-    )
-    refused = find_refused(ordered)
-    bad = ordered.join(refused.select("line", "reason"), on="line")
-    place = pl.coalesce("t", pl.format("row {}", "line"))
-    return Sifted(
-        UNSTAMPED.conform(ordered.join(refused, on="line", how="anti").select(*UNSTAMPED.columns)),
-        as_refusals(refused),
-        QUARANTINE.conform(bad.with_columns(place=place).unique(QUARANTINE.key, keep="last")),
+        # Without trades Alpaca writes zero for the price they had on average.
+        .with_columns(vwap=pl.when(pl.col("vwap").is_between(0, float("inf"), "none")).then("vwap"))
+        .unique(("symbol", "ts"), keep="last", maintain_order=True)
     )
 
 

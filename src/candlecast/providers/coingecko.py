@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from math import isfinite
 from typing import Any, Final
 
 import polars as pl
@@ -21,6 +22,7 @@ from candlecast.providers.records import within_span
 SOURCE: Final = "coingecko"
 BITCOIN: Final = Symbol("BTC-USD", "crypto", "24/7")
 FIRST_DAY: Final = datetime(2013, 4, 28, tzinfo=UTC)
+LAST_DAY: Final = datetime(2200, 1, 1, tzinfo=UTC)
 FREE_SPAN: Final = timedelta(days=364)
 """How far back the vendor goes for who does not pay: 365 days, less one for clocks that differ."""
 DAILY_SPAN: Final = timedelta(days=92)
@@ -46,7 +48,8 @@ class CoinGeckoProvider:
     the vendor has it 35 minutes later. The history of the whole market (TOTAL) is not free, so
     it grows from call to call: TOTAL, and the asked coins that the vendor gives the share of, as
     they stand at `updated_at`, when they are known. Coins are found by a table of the large ones,
-    or by an alias that is the vendor's id. Zero and absent values mean unknown and are left out.
+    or by an alias that is the vendor's id. Zero and absent values mean unknown and are left out, as
+    are those that cannot be true: infinite ones, and shares of more than all of the market.
 
     Raises
     ------
@@ -130,12 +133,14 @@ class CoinGeckoProvider:
 
 
 def _pairs(answer: Any, what: str) -> pl.DataFrame:
-    # `at` and `value` of each capitalisation.
+    # `at` and `value` of each capitalisation. A stamp beyond the calendar is none.
     try:
         pairs = [(float(at), value) for at, value in answer["market_caps"]]
         rows = pl.DataFrame(pairs, schema=RAW, orient="row", strict=True)
     except (KeyError, TypeError, ValueError, pl.exceptions.PolarsError) as error:
         raise nonsense(what) from error
+    if not rows["at_ms"].is_between(0, LAST_DAY.timestamp() * 1000).all():
+        raise nonsense(what)
     whole = pl.col("at_ms").cast(pl.Int64)
     return rows.select(pl.from_epoch(whole, "ms").cast(INSTANT).alias("at"), "value")
 
@@ -151,10 +156,10 @@ def _present(client: HttpClient, symbols: Sequence[Symbol]) -> pl.DataFrame:
         at = datetime.fromtimestamp(int(data["updated_at"]), UTC)
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError, OSError) as error:
         raise nonsense(f"{SOURCE} {path}") from error
-    values = {TOTAL: total}
+    values, believed = {TOTAL: total}, {c: share for c, share in shares.items() if share <= 1}
     for symbol in symbols:
         base, _, quote = symbol.ticker.rpartition("-")
-        if symbol.asset_class == "crypto" and quote == "USD" and base.lower() in shares:
-            values[symbol.ticker] = total * shares[base.lower()]
-    rows = [(asset, at, value, SOURCE, at) for asset, value in values.items() if value > 0]
+        if symbol.asset_class == "crypto" and quote == "USD" and base.lower() in believed:
+            values[symbol.ticker] = total * believed[base.lower()]
+    rows = [(asset, at, v, SOURCE, at) for asset, v in values.items() if isfinite(v) and v > 0]
     return pl.DataFrame(rows, schema=CAPITALISATIONS.columns, orient="row")

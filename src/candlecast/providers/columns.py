@@ -78,6 +78,8 @@ def find_columns(
         if known:
             chosen.setdefault(name, known[0])
     missing = [name for name in fields.required if name not in chosen]
+    if missing and not found:
+        raise BadFrame(f"no column for {', '.join(missing)}; it has none; mend or remove it")
     if missing:
         raise BadFrame(
             f"no column for {', '.join(missing)}; it has {', '.join(map(repr, found))}; "

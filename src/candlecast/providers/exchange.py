@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
@@ -15,6 +15,7 @@ from candlecast.domain.sources import Fetched, FetchedRows, Request
 from candlecast.domain.tickers import VENUE_DOLLARS, vendor_names
 from candlecast.errors import InvalidSpec, NotFound
 from candlecast.providers.exchange_client import ExchangeClient
+from candlecast.providers.exchange_pages import fetch_candles, find_first
 from candlecast.providers.http import Politeness
 from candlecast.providers.patience import PATIENT
 from candlecast.providers.rows import PRICES, closed_bars
@@ -27,6 +28,8 @@ CANDLES: Final = {
     **dict.fromkeys((*PRICES, "volume", "money"), pl.Float64),
     "trade_count": pl.Int64,
 }
+TIMED_BY_TRADE: Final = ("coinbase",)
+"""Venues whose ticker bears the time of the last trade; that of others, the ticker's own."""
 Span = tuple[datetime, datetime]
 
 
@@ -49,8 +52,9 @@ class ExchangeProvider:
     The `source` of the bars is the venue. Volume is in units of the coin. vwap and trade_count
     are told by Binance; others leave them null. Timeframes that the venue lacks are built from
     the next finer one. A bar counts as closed when both our clock and the venue's say so. Venues
-    that only tell their newest candles (Kraken: 720) are believed from the first one on; `covered`
-    says from when. A market that is no longer traded is told to its last bar, and fails.
+    that only tell their newest candles (Kraken: 720) are believed from the first one on: `covered`
+    says from when, and the symbol fails, so that another provider can be asked for the rest. A
+    market that is no longer traded is told to its last bar, and fails.
 
     Parameters
     ----------
@@ -63,7 +67,7 @@ class ExchangeProvider:
     NotFound : there is no such venue.
     RateLimited, ProviderUnavailable : as told by the venue or the network; nothing is returned.
     BadCredentials : the venue asks for a key.
-    InvalidSpec : no symbols are named, or ccxt is not installed.
+    InvalidSpec : no symbols are named, the venue tells no candles, or ccxt is not installed.
     """
 
     usual_calendar = "24/7"
@@ -89,10 +93,12 @@ class ExchangeProvider:
             asked = Question(symbol, name, timeframe, request.start, end, now)
             try:
                 is_traded = self._client.market(name).get("active") is not False
-                part, span = self._answer(asked)
-            except NotFound as error:
+                part, span, is_cut = self._answer(asked)
+            except (NotFound, InvalidSpec) as error:
                 failures[symbol.ticker] = str(error)
                 continue
+            if is_cut:
+                failures[symbol.ticker] = self._cut(asked, span)
             if not is_traded:
                 failures[symbol.ticker] = self._vanished(name, part.bars)
                 span = _until_last(span, part.bars, timeframe)
@@ -102,20 +108,25 @@ class ExchangeProvider:
         return fetched_of(parts, request, failures, covered)
 
     def fetch_quotes(self, request: Request, clock: Clock) -> FetchedRows:
-        """QUOTES: best bid and offer and the last price, at the time that the venue gives them."""
+        """QUOTES: best bid and offer and the last price.
+
+        Venues tell one time only: of the quote (then `trade_at` is null), or of the last trade.
+        """
         names, failures = self._named(request)
         rows = []
         for name, symbol in names.items():
             try:
                 self._client.market(name)
                 told = self._client.ticker(name)
-            except NotFound as error:
+            except (NotFound, InvalidSpec) as error:
                 failures[symbol.ticker] = str(error)
                 continue
             at = told.get("timestamp")
-            instant = None if at is None else datetime.fromtimestamp(at / 1000, UTC)
+            instant = None if at is None else _instant(at)
+            is_of_trade = self._client.venue in TIMED_BY_TRADE
+            times = (None, instant) if is_of_trade else (instant, None)
             values = (told.get(key) for key in ("bid", "ask", "bidVolume", "askVolume", "last"))
-            rows.append((symbol.ticker, *values, instant, instant))
+            rows.append((symbol.ticker, *values, *times))
         numbers = ("bid", "ask", "bid_size", "ask_size", "price")
         schema = {"symbol": pl.String, **dict.fromkeys(numbers, pl.Float64)}
         frame = pl.DataFrame(
@@ -130,35 +141,39 @@ class ExchangeProvider:
             raise InvalidSpec("an exchange has too many markets to ask for all; name the symbols")
         venue = self._client.venue
         self._client.open()
-        tickers, failures = vendor_names(venue, request.symbols)
+        symbols = [
+            symbol if venue in VENUE_DOLLARS else _with_slash(symbol, venue)
+            for symbol in request.symbols
+        ]
+        tickers, failures = vendor_names(venue, symbols)
         by_ticker = {symbol.ticker: symbol for symbol in request.symbols}
-        if venue not in VENUE_DOLLARS:  # ccxt writes all pairs with a slash
-            tickers = {name.replace("-", "/"): ticker for name, ticker in tickers.items()}
         return {name: by_ticker[ticker] for name, ticker in tickers.items()}, failures
 
-    def _answer(self, asked: Question) -> tuple[Sifted, Span | None]:
+    def _answer(self, asked: Question) -> tuple[Sifted, Span | None, bool]:
         finer = self._finer(asked.timeframe)
         reach = asked.end if finer == asked.timeframe else asked.end + _length(asked.timeframe)
         end = _milliseconds(min(reach, asked.now))
         start = _milliseconds(asked.start or FIRST_DAY)
         if asked.start is None:
-            first = self._client.first_candle(asked.name, start, end)
+            first = find_first(self._client, asked.name, start, end)
             if first is None:
                 raise NotFound(f"{self._client.venue} has no candles of {asked.name} yet")
             start = first
-        pages = self._client.candles(asked.name, finer.name, start, end)
+        told = fetch_candles(self._client, asked.name, finer.name, start, end)
         told_at = min(asked.now, self._client.answered_at or asked.now)
         until = told_at - timedelta(seconds=self.delay_seconds)
         calendar = trading_calendar(asked.symbol.calendar)
-        part = sift(self._as_bars(pages.candles, asked, finer))
+        part = sift(self._as_bars(told.rows, asked, finer))
         bars = closed_bars(part.bars, finer, calendar, until)
         if finer != asked.timeframe:
             bars = built_from(bars, finer, asked.timeframe, asked.symbol, until)
-        since = datetime.fromtimestamp(pages.since / 1000, UTC)
+        since = _instant(told.since)
         bars = bars.filter(pl.col("ts") >= since)
+        until = until if told.until is None else min(until, _instant(told.until))
         known = min(asked.end, published_until(until, asked.timeframe, calendar))
         span = (since, known) if since < known else None
-        return Sifted(bars, part.refusals, part.quarantined), span
+        is_cut = told.is_cut and asked.start is not None and asked.start < known
+        return Sifted(bars, part.refusals, part.quarantined), span, is_cut
 
     def _finer(self, timeframe: Timeframe) -> Timeframe:
         # The timeframe itself where the venue has it, else the coarsest that it consists of.
@@ -202,6 +217,13 @@ class ExchangeProvider:
             )
         return bars.select(*(name for name in UNSTAMPED.columns if name in bars.columns))
 
+    def _cut(self, asked: Question, span: Span | None) -> str:
+        told = f"from {span[0]:%Y-%m-%d %H:%M} on" if span else "after that span, if at all"
+        return (
+            f"{self._client.venue} tells {asked.timeframe} bars of {asked.name} only {told}; name "
+            "another provider behind it for the older ones"
+        )
+
     def _vanished(self, name: str, bars: pl.DataFrame) -> str:
         days = bars["ts"].dt.strftime("%Y-%m-%d")
         told = f"its bars until {days[-1]} are kept" if len(days) else "it has no bars"
@@ -237,6 +259,18 @@ def _until_last(span: Span | None, bars: pl.DataFrame, timeframe: Timeframe) -> 
 
 def _length(timeframe: Timeframe) -> timedelta:
     return timedelta(minutes=timeframe.minutes)
+
+
+def _with_slash(symbol: Symbol, venue: str) -> Symbol:
+    # As ccxt writes all pairs; an alias counts as it stands.
+    if any(named == venue for named, _ in symbol.aliases):
+        return symbol
+    name = symbol.ticker.replace("-", "/")
+    return replace(symbol, aliases=(*symbol.aliases, (venue, name)))
+
+
+def _instant(milliseconds: int) -> datetime:
+    return datetime.fromtimestamp(milliseconds / 1000, UTC)
 
 
 def _milliseconds(instant: datetime) -> int:

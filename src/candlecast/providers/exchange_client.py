@@ -1,4 +1,4 @@
-"""ccxt's client of one crypto exchange: bounded waits, our errors, pages without a hole."""
+"""ccxt's client of one crypto exchange: bounded waits, our errors, no page out of place."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from candlecast.errors import (
     ProviderUnavailable,
     RateLimited,
 )
+from candlecast.providers.bounded import BoundedSession
 from candlecast.providers.http import UNTOLD_WAIT_SECONDS, Politeness, wait_named
 from candlecast.providers.patience import tried
 
@@ -28,6 +29,8 @@ UNTOLD_PAGE_BARS: Final = 500
 WITH_TRADES: Final = ("binance", "binanceus")
 """Venues whose candles also hold the money and the number of trades, which ccxt leaves out."""
 N_COLUMNS: Final = 6
+NOT_YET: Final = 2
+"""So many of the newest candles may be missing because the venue has not begun them yet."""
 FIRST_ERROR: Final = 400
 UNKNOWN: Final = '"NOT_FOUND"'
 """What Coinbase says of a product that it does not know."""
@@ -38,15 +41,17 @@ NONSENSE: Final = (AttributeError, LookupError, TypeError, ValueError)
 
 
 @dataclass(frozen=True)
-class Pages:
-    """Candles by when they begin, in milliseconds; complete from `since` on.
+class Page:
+    """The candles of one answer that do not begin before what was asked for, ascending.
 
-    A candle is its time, open, high, low, close and volume, and where the venue tells them the
-    money and the number of trades.
+    `oldest` is the time of the first candle in the answer, be it before what was asked for; None
+    where there is none. `is_behind`: the answer ends a little before what was asked for, which is
+    the present.
     """
 
-    candles: dict[int, list[Any]]
-    since: int
+    rows: list[list[Any]]
+    oldest: int | None
+    is_behind: bool
 
 
 class ExchangeClient:
@@ -71,6 +76,7 @@ class ExchangeClient:
         self._base_url = base_url.rstrip("/") if base_url else None
         self._politeness = politeness
         self._exchange: Any = None
+        self._told: list[Any] = []  # the times in the last answer, before ccxt drops any of them
 
     def open(self) -> None:
         """Make ccxt's client, without asking the venue; NotFound where ccxt has none of it."""
@@ -103,51 +109,37 @@ class ExchangeClient:
         told: dict[str, Any] = self._asked(name, lambda exchange: exchange.fetch_ticker(name))
         return told
 
-    def candles(self, name: str, timeframe: str, since: int, end: int) -> Pages:
-        """All candles that begin in since <= ms < end, and one page beyond at most.
+    @property
+    def page_bars(self) -> int:
+        """How many candles one page has at most."""
+        spot = (self._opened().features or {}).get("spot") or {}
+        return int((spot.get("fetchOHLCV") or {}).get("limit") or UNTOLD_PAGE_BARS)
 
-        Each page begins where the last candle of the one before ends, or, after an empty one, as
-        far on as a page can reach: so no candle is missed, and time always passes.
+    def milliseconds(self, timeframe: str) -> int:
+        """How long a candle lasts."""
+        return int(self._opened().parse_timeframe(timeframe)) * 1000
+
+    def page(self, name: str, timeframe: str, since: int, end: int) -> Page:
+        """The first candles that begin at `since` or later, in milliseconds.
+
+        An answer with nothing but older candles, such as the last one told again, is nonsense;
+        unless `since` is so near to `end` that there may be no newer ones yet.
         """
-        exchange = self._opened()
-        step = int(exchange.parse_timeframe(timeframe)) * 1000
-        n_bars = self._page_bars(exchange)
-        candles: dict[int, list[Any]] = {}
-        complete_since = at = since
-        while at < end:
-            page = self._page(name, timeframe, at, n_bars)
-            if page and not candles and _is_cut(page, at, step, n_bars, end):
-                complete_since = page[0][0]
-            candles |= {row[0]: row for row in page}
-            at = page[-1][0] + step if page else at + n_bars * step
-        return Pages(candles, complete_since)
+        step, n_bars = self.milliseconds(timeframe), self.page_bars
 
-    def first_candle(self, name: str, since: int, end: int) -> int | None:
-        """When the first day with a candle begins, in milliseconds; None where there is none."""
-        exchange = self._opened()
-        if "1d" not in self.timeframes:
-            return since
-        n_bars, at = self._page_bars(exchange), since
-        while at < end:
-            page = self._page(name, "1d", at, n_bars)
-            if page:
-                return int(page[0][0])
-            at += n_bars * 86_400_000
-        return None
-
-    def _page(self, name: str, timeframe: str, since: int, n_bars: int) -> list[list[Any]]:
-        def ask(exchange: Any) -> list[list[Any]]:
+        def ask(exchange: Any) -> Page:
+            self._told.clear()
             rows = exchange.fetch_ohlcv(name, timeframe, since, n_bars)
             is_told = all(isinstance(row[0], int) and len(row) >= N_COLUMNS for row in rows)
             if not is_told or not (rows or _tells_rows(exchange.last_json_response)):
                 raise ValueError("no candles")  # ccxt takes nonsense for an empty page
-            return [row for row in rows if row[0] >= since]
+            times = [at for at in self._told if isinstance(at, int)]
+            is_old = bool(times) and max(times) + step <= since
+            if is_old and since < end - NOT_YET * step:
+                raise ValueError("only older candles")
+            return Page([row for row in rows if row[0] >= since], min(times, default=None), is_old)
 
         return self._asked(name, ask)
-
-    def _page_bars(self, exchange: Any) -> int:
-        spot = (exchange.features or {}).get("spot") or {}
-        return int((spot.get("fetchOHLCV") or {}).get("limit") or UNTOLD_PAGE_BARS)
 
     def _asked(self, subject: str, ask: Callable[[Any], T]) -> T:
         exchange, what = self._opened(), f"{self.venue} {subject}"
@@ -179,8 +171,17 @@ class ExchangeClient:
             ) from error
         if self.venue not in ccxt.exchanges:
             raise NotFound.among("crypto exchange", self.venue, ccxt.exchanges)
+        limits = self._politeness
+        session = BoundedSession(
+            answer_seconds=limits.answer_seconds, max_answer_bytes=limits.max_answer_bytes
+        )
+        session.trust_env = False  # as ccxt's own
         exchange = getattr(ccxt, self.venue)(
-            {"enableRateLimit": True, "timeout": int(self._politeness.timeout_seconds * 1000)}
+            {
+                "enableRateLimit": True,
+                "timeout": int(limits.timeout_seconds * 1000),
+                "session": session,
+            }
         )
         if not exchange.has["fetchOHLCV"]:
             raise InvalidSpec(f"{self.venue} tells no candles; use another exchange")
@@ -193,18 +194,10 @@ class ExchangeClient:
             exchange.options["fetchMarkets"] = {**asked, "types": ["spot"]}
         if self._base_url is not None:
             exchange.urls["api"] = _moved(exchange.urls["api"], self._base_url)
-        if self.venue in WITH_TRADES:
-            exchange.parse_ohlcv = _with_trades(exchange.parse_ohlcv)
+        parse = exchange.parse_ohlcv
+        parse = _with_trades(parse) if self.venue in WITH_TRADES else parse
+        exchange.parse_ohlcv = _noting(parse, self._told)
         return exchange
-
-
-def _is_cut(page: list[list[Any]], since: int, step: int, n_bars: int, end: int) -> bool:
-    # Some venues tell only the newest candles, whatever is asked for: then the first page begins
-    # late, beyond what one page holds, or is full and reaches to the end.
-    first, last = page[0][0], page[-1][0]
-    if first > since + n_bars * step:
-        return True
-    return first > since and len(page) >= n_bars and last >= end - 2 * step
 
 
 def _tells_rows(answer: Any) -> bool:
@@ -233,6 +226,15 @@ def _whole(read: Callable[..., str], error: type[Exception]) -> Callable[..., st
 def _with_trades(parse: Callable[..., list[Any]]) -> Callable[..., list[Any]]:
     def parsed(candle: list[Any], market: Any = None) -> list[Any]:
         return [*parse(candle, market), float(candle[7]), int(candle[8])]
+
+    return parsed
+
+
+def _noting(parse: Callable[..., list[Any]], times: list[Any]) -> Callable[..., list[Any]]:
+    def parsed(candle: Any, market: Any = None) -> list[Any]:
+        row = parse(candle, market)
+        times.append(row[0])
+        return row
 
     return parsed
 

@@ -78,7 +78,10 @@ def _as_entries(answer: Any) -> pl.DataFrame:
     what = f"{VENDOR} {PATH}"
     if not isinstance(answer, dict):
         raise nonsense(what)
-    error = (answer.get("metadata") or {}).get("error")
+    metadata = answer.get("metadata") or {}
+    if not isinstance(metadata, dict):
+        raise nonsense(what)
+    error = metadata.get("error")
     if error:
         raise ProviderUnavailable(f"{what} answered with an error: {error}; try again later")
     data = answer.get("data")

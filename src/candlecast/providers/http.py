@@ -29,6 +29,7 @@ from candlecast.errors import (
     ProviderUnavailable,
     RateLimited,
 )
+from candlecast.providers.addresses import moved, origin, parsed
 
 T = TypeVar("T")
 UNTOLD_WAIT_SECONDS: Final = 60.0
@@ -77,6 +78,12 @@ class HttpClient:
     headers : sent with each request; keys belong here
     generator, sleep : jitter and waiting, injected by tests
 
+    Notes
+    -----
+    The first client raises the levels of the loggers ``httpx`` and ``httpcore`` to WARNING, for the
+    whole process: at INFO they write whole URLs, and so the keys in them, into the log. Redirects
+    are not followed: a key must not go where nobody sent it.
+
     Raises
     ------
     RateLimited, ProviderUnavailable : all tries failed.
@@ -93,12 +100,11 @@ class HttpClient:
         generator: np.random.Generator | None = None,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        # At INFO these two write whole URLs, and so the keys in them, into the log.
         for name in ("httpx", "httpcore"):
             logging.getLogger(name).setLevel(logging.WARNING)
         self.vendor = vendor
         self.politeness = politeness or Politeness()
-        self._base = _parsed(base_url, vendor)
+        self._base = parsed(base_url, vendor)
         # Unseeded by intent: processes that were throttled together must not return together.
         self._generator = generator or np.random.default_rng()
         self._sleep = sleep
@@ -142,6 +148,8 @@ class HttpClient:
                 if response.is_success:
                     link = response.links.get("next", {}).get("url")
                     return parse(Answer(body, str(response.url), link), what)
+                if response.has_redirect_location:
+                    raise _Moved(moved(response, what))
                 after, date = (response.headers.get(name) for name in ("retry-after", "date"))
                 told = wait_named(after, date)
                 error = translated(response.status_code, what=what, retry_after=after, date=date)
@@ -193,9 +201,9 @@ class HttpClient:
     def _url(self, path: str) -> httpx.URL:
         if "://" not in path:
             text = str(self._base)
-            return _parsed(f"{text.rstrip('/')}/{path.lstrip('/')}" if path else text, self.vendor)
-        url = _parsed(path, self.vendor)
-        if _origin(url) != _origin(self._base):
+            return parsed(f"{text.rstrip('/')}/{path.lstrip('/')}" if path else text, self.vendor)
+        url = parsed(path, self.vendor)
+        if origin(url) != origin(self._base):
             raise ProviderUnavailable(
                 f"{self.vendor} links to another host, {url.host}, which may not see our key; "
                 "name that host as the base URL"
@@ -213,6 +221,11 @@ class HttpClient:
         if told is not None:
             return told + step
         return float(min(step * 2 ** (n_tried - 1), self.politeness.max_wait_seconds))
+
+
+class _Moved(ProviderUnavailable):
+    # Asking there again leads to the same place.
+    is_retryable = False
 
 
 class _TooLarge(ProviderUnavailable):
@@ -283,18 +296,3 @@ def linked(url: str, link: Any, what: str) -> str | None:
 def nonsense(what: str) -> ProviderUnavailable:
     """The error for an answer that is not what the vendor usually says."""
     return ProviderUnavailable(f"{what} answered nonsense; try again later")
-
-
-def _parsed(url: str, vendor: str) -> httpx.URL:
-    try:
-        parsed = httpx.URL(url)
-    except (httpx.InvalidURL, TypeError):
-        parsed = httpx.URL()
-    if parsed.scheme not in {"http", "https"} or not parsed.host:
-        # The text itself may hold a key.
-        raise InvalidSpec(f"the URL of {vendor} is none; write it as https://host/path")
-    return parsed
-
-
-def _origin(url: httpx.URL) -> tuple[str, str, int | None]:
-    return url.scheme, url.host, url.port

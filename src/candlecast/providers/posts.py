@@ -50,7 +50,7 @@ FIELDS: Final = Fields(
         "text": ("text", "body", "message", "content", "tweet", "fulltext", "title"),
         "author": ("author", "user", "username", "screenname", "userid", "handle"),
         "symbols": ("symbols", "symbol", "tickers", "ticker", "cashtags", "asset"),
-        "weight": ("weight", "followers", "followerscount", "likes", "likecount", "score"),
+        "weight": ("weight",),
     },
     required=("ts", "text"),
 )
@@ -82,6 +82,10 @@ class PostsProvider:
     no symbol at all speak of the market and stay. An absent or negative weight is null, an absent
     id is made of time, author and text. Unreadable times, missing texts and posts from the future
     are refused, with file and line in `failures`. `known_at` is the time of the post.
+
+    A weight counts from then on, so it must have been known then: only a column called ``weight``,
+    or named in `columns`, is taken for one. Likes, scores and followers are counted when the posts
+    are downloaded; by themselves they would tell how a post fared before it did.
 
     Raises
     ------

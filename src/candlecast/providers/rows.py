@@ -15,10 +15,12 @@ from candlecast.domain.sources import Fetched, Refusal, Request
 from candlecast.errors import InvalidSpec, NotFound
 
 ROUNDING: Final = 1e-6
-"""Relative; a high may lie this much below the low and still be a rounded one."""
+"""Relative; a low may lie this much above the high and still be a rounded one."""
 MISFIT: Final = 0.005
 """Relative; an open or close may lie this far outside of high and low: vendors take it from the
 auction, and the range from the trades of the day."""
+MOST_TRADES: Final = 2.0**53
+"""Beyond it floats cannot count one by one; no bar has so many trades."""
 MOST_PLACES: Final = 4
 """How many places of a repeated time are named."""
 PRICES: Final = ("open", "high", "low", "close")
@@ -125,14 +127,15 @@ def is_no_value(text: pl.Expr) -> pl.Expr:
 def _rules() -> list[Rule]:
     ts, high, low = pl.col("ts"), pl.col("high"), pl.col("low")
     top, bottom = pl.max_horizontal("open", "close"), pl.min_horizontal("open", "close")
+    trades = pl.col("trade_count").cast(pl.Float64)
     return [
         Rule(pl.col("defect").is_not_null(), pl.col("defect")),
         Rule(ts.is_null(), _unread("ts", "time")),
         *(_not_a_number(name) for name in PRICES),
         *(_not_positive(name) for name in PRICES),
-        Rule(high < low * (1 - ROUNDING), pl.format("high {} is below low {}", high, low)),
+        Rule(low > high * (1 + ROUNDING), pl.format("high {} is below low {}", high, low)),
         Rule(
-            high < top * (1 - MISFIT),
+            top > high * (1 + MISFIT),
             pl.format("high {} is below open {} or close {}", high, "open", "close"),
         ),
         Rule(
@@ -143,6 +146,10 @@ def _rules() -> list[Rule]:
         Rule(
             (pl.col("volume") < 0) | pl.col("volume").is_infinite(),
             pl.format("volume {} is no count", "volume"),
+        ),
+        Rule(
+            ~(trades.is_between(0, MOST_TRADES) & (trades == trades.floor())),
+            pl.format("trade_count {} is no count", "trade_count"),
         ),
         Rule(
             pl.col("adj_close").is_null() & pl.col("is_adjusted"),

@@ -5,12 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Final
 
 import polars as pl
 
-from candlecast.domain.frames import QUARANTINE, UNSTAMPED
+from candlecast.domain.frames import QUARANTINE, UNSTAMPED, FrameSpec
 from candlecast.domain.sources import Fetched, Refusal, Request
 from candlecast.providers.rows import as_refusals, find_refused, requested
+
+_RAW: Final = FrameSpec(
+    "bars of a provider",  # before they are sifted: any number of trades, null where unread
+    {**UNSTAMPED.columns, "trade_count": pl.Float64},
+    key=UNSTAMPED.key,
+    nullable=frozenset(UNSTAMPED.columns) - {"symbol", "source"},
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,7 +33,7 @@ class Sifted:
 def sift(bars: pl.DataFrame) -> Sifted:
     """`bars` (UNSTAMPED but for impossible values) sifted; the place of one is its time."""
     numbers = ("open", "high", "low", "close", "volume", "adj_close")
-    rows = UNSTAMPED.conform(bars).with_columns(
+    rows = _RAW.conform(bars).with_columns(
         *(pl.col(name).cast(pl.String).alias(f"raw_{name}") for name in numbers),
         pl.col("ts").dt.strftime("%Y-%m-%dT%H:%M:%SZ").alias("raw_ts"),
         pl.col("source").alias("file"),
@@ -33,7 +41,9 @@ def sift(bars: pl.DataFrame) -> Sifted:
         line=pl.int_range(1, pl.len() + 1, dtype=pl.Int64),
     )
     refused = find_refused(rows)
-    aside = rows.join(refused.select("line", "reason"), on="line").with_columns(place="raw_ts")
+    aside = rows.join(refused.select("line", "reason"), on="line").with_columns(
+        place=pl.coalesce("raw_ts", pl.format("row {}", "line"))
+    )
     kept = rows.join(refused, on="line", how="anti").select(*UNSTAMPED.columns)
     return Sifted(UNSTAMPED.conform(kept), as_refusals(refused), QUARANTINE.conform(aside))
 

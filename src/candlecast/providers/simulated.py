@@ -23,6 +23,9 @@ N_STEPS: Final = 8
 """Steps of the path within a bar, which give it a high and a low."""
 NIGHT_SHARE: Final = 0.2
 """Share of a session's variance that falls between two sessions; none where trade never rests."""
+MAX_VOLATILITY: Final = 1.0
+PRICES: Final = (1e-6, 1e9)
+"""With these bounds no walk through a whole calendar leaves the range of a float."""
 
 
 @PROVIDERS.register(SOURCE)
@@ -31,8 +34,8 @@ class SimulatedProvider:
 
     Parameters
     ----------
-    seed : the same seed, symbol and timeframe give the same bars, whatever span is asked for
-    volatility_daily : standard deviation of a session's log return
+    seed : not negative; the same seed, symbol and timeframe give the same bars for any span
+    volatility_daily : standard deviation of a session's log return, at most 1
     start_price : of the first session of the calendar
 
     Notes
@@ -43,7 +46,7 @@ class SimulatedProvider:
 
     Raises
     ------
-    InvalidSpec : no symbols are named, or a parameter is not positive.
+    InvalidSpec : no symbols are named, or a parameter is out of its range.
     """
 
     delay_seconds = 0.0
@@ -52,8 +55,17 @@ class SimulatedProvider:
     def __init__(
         self, *, seed: int = 7, volatility_daily: float = 0.015, start_price: float = 100.0
     ) -> None:
-        if volatility_daily <= 0 or start_price <= 0:
-            raise InvalidSpec("volatility_daily and start_price are positive numbers")
+        if seed < 0:
+            raise InvalidSpec(f"seed is {seed}; give a whole number that is not negative")
+        if not 0 < volatility_daily <= MAX_VOLATILITY:
+            raise InvalidSpec(
+                f"volatility_daily is {volatility_daily}; it is above 0 and at most "
+                f"{MAX_VOLATILITY:g}"
+            )
+        if not PRICES[0] <= start_price <= PRICES[1]:
+            raise InvalidSpec(
+                f"start_price is {start_price}; it lies between {PRICES[0]:g} and {PRICES[1]:g}"
+            )
         self.seed = seed
         self.volatility_daily = volatility_daily
         self.start_price = start_price

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Final, TypeAlias
 
 import numpy as np
@@ -36,7 +37,8 @@ class Chart:
     `rows` hold when the row begins or, for the unfinished newest one, was last traded, and the
     numbers in today's shares, null where nothing was traded. `splits` hold the new shares for
     one old, `dividends` the money for one of today's shares, each at the open of the ex-date.
-    `zone` is the time zone of the exchange; `quote` the last price and its time, where told.
+    `zone` is the time zone of the exchange; `quote` the last price and its time, where told;
+    `answered_at` what Yahoo's clock showed with the answer.
     """
 
     rows: pl.DataFrame
@@ -44,6 +46,7 @@ class Chart:
     dividends: pl.DataFrame
     zone: str
     quote: tuple[float, int] | None = None
+    answered_at: datetime | None = None
 
 
 NOTHING: Final = Chart(

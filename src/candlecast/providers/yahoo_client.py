@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from typing import Any, Final, TypeVar
 from urllib.parse import urlsplit
 
@@ -43,6 +45,8 @@ class YahooClient:
         self._politeness = politeness
         self._wait_seconds = UNTOLD_WAIT_SECONDS
         self._data: Any = None
+        self.answered_at: datetime | None = None
+        """Yahoo's clock, in whole seconds, when it last answered; None where it is not told."""
 
     def fetch(
         self, path: str, parameters: dict[str, str | int], read: Callable[[dict[str, Any]], T]
@@ -72,6 +76,7 @@ class YahooClient:
                 f"{what} cannot be reached ({type(error).__name__}); check the connection, or try "
                 "again later"
             ) from error
+        self.answered_at = _shown(response.headers.get("Date"))
         return _answer(response, what)
 
     def _opened(self) -> Any:
@@ -117,6 +122,13 @@ class YahooClient:
             return response
 
         return sent
+
+
+def _shown(written: str | None) -> datetime | None:
+    try:
+        return parsedate_to_datetime(written or "").astimezone(UTC)
+    except ValueError:
+        return None
 
 
 def _answer(response: Any, what: str) -> dict[str, Any]:

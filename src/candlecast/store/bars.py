@@ -10,7 +10,6 @@ A write, in one transaction:
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -21,11 +20,13 @@ import sqlalchemy as sa
 
 from candlecast.domain.frames import BARS, INSTANT
 from candlecast.domain.market import Timeframe
+from candlecast.errors import RetryableError
 from candlecast.store.bulk import Bulk
+from candlecast.store.changes import SPANS, note_changes
 from candlecast.store.coverage import add_coverage
 from candlecast.store.database import Database
+from candlecast.store.pins import read_pins
 from candlecast.store.statements import (
-    Schema,
     differ,
     key_of,
     schema_of,
@@ -42,7 +43,7 @@ from candlecast.store.symbols import (
     with_tickers,
     write_symbols,
 )
-from candlecast.store.tables import bar_changes, bar_revisions
+from candlecast.store.tables import bar_revisions
 from candlecast.store.tables import bars as bar_table
 from candlecast.store.tables import symbols as symbol_table
 
@@ -60,10 +61,10 @@ __all__ = [
 VALUES: Final = ("open", "high", "low", "close", "volume", "adj_close", "vwap", "trade_count")
 """What makes a version: a bar that repeats all of these is no revision."""
 STORED: Final = ("symbol_id", *(name for name in BARS.columns if name != "symbol"))
-CHANGES_KEPT: Final = 4_096
-"""A mirror that is further behind is built anew; a feed makes one change a minute."""
-FORGOTTEN_EVERY: Final = 64
-SPANS: Final[Schema] = {"symbol_id": pl.Int64, "first_ts": INSTANT, "last_ts": INSTANT}
+
+
+class PinnedMeanwhile(RetryableError):
+    """A stored result was made of bars while others were being stamped beside them."""
 
 
 @dataclass(frozen=True)
@@ -96,15 +97,19 @@ def write_bars(
     timeframe: Timeframe,
     bars: pl.DataFrame,
     coverage: Coverage | None = None,
+    pins: pl.DataFrame | None = None,
 ) -> BarsWritten:
     """Write BARS; a version that is no newer than the stored one, or equal to it, is left out.
 
-    `coverage` becomes known in the same transaction.
+    `coverage` becomes known in the same transaction. `pins` are those (`store.pins`) that the
+    stamps heed: PinnedMeanwhile, and nothing is written, where one has moved on since.
     """
     BARS.check(bars)
     if bars.is_empty() and coverage is None:
         return BarsWritten()
     with database.bulk(lock="bars") as bulk:
+        if pins is not None and not read_pins(bulk, timeframe).equals(pins):
+            raise PinnedMeanwhile("a stored result was just made of these bars; stamp them again")
         if coverage is not None:
             add_coverage(bulk, timeframe, coverage.spans, coverage.checked_at)
         if bars.is_empty():
@@ -124,7 +129,7 @@ def write_bars(
         )
         n_new = sum(bulk.insert(bar_table, part) for part in (later, earlier) if len(part))
         n_filled, n_revised, touched = _merge(bulk, known)
-        _note_changes(bulk, timeframe, [_spans(later), _spans(earlier), touched])
+        note_changes(bulk, timeframe, pl.concat([_spans(later), _spans(earlier), touched]))
     n_inserted = n_new + n_filled
     return BarsWritten(n_inserted, n_revised, len(bars) - n_inserted - n_revised)
 
@@ -266,23 +271,3 @@ def _is_same(rows: sa.FromClause) -> sa.ColumnElement[bool]:
 def _spans(rows: pl.DataFrame) -> pl.DataFrame:
     first, last = pl.col("ts").min().alias("first_ts"), pl.col("ts").max().alias("last_ts")
     return rows.group_by("symbol_id").agg(first, last)
-
-
-def _note_changes(bulk: Bulk, timeframe: Timeframe, spans: list[pl.DataFrame]) -> None:
-    touched = pl.concat(spans)
-    if touched.is_empty():
-        return
-    count = sa.select(sa.func.max(bar_changes.c.change).label("change")).where(
-        bar_changes.c.timeframe == timeframe.minutes
-    )
-    last = bulk.read(count, {"change": pl.Int64}).item()
-    change = (last or 0) + 1
-    if change % FORGOTTEN_EVERY == 0:
-        old = bar_changes.c.change <= change - CHANGES_KEPT
-        bulk.run(sa.delete(bar_changes).where(bar_changes.c.timeframe == timeframe.minutes, old))
-    rows = touched.with_columns(
-        pl.lit(timeframe.minutes).alias("timeframe"),
-        pl.lit(change).alias("change"),
-        pl.lit(secrets.randbits(62)).alias("token"),
-    )
-    bulk.insert(bar_changes, shaped(bar_changes, rows))

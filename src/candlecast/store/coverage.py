@@ -16,7 +16,6 @@ from candlecast.store.database import Database
 from candlecast.store.statements import schema_of, shaped
 from candlecast.store.symbols import chosen, is_among, read_ids, with_ids, with_tickers
 from candlecast.store.tables import bar_coverage as table
-from candlecast.store.tables import bar_reads
 
 SPANS: Final[dict[str, Any]] = {"symbol": pl.String, "start_at": INSTANT, "end_at": INSTANT}
 
@@ -73,20 +72,3 @@ def merged_spans(spans: pl.DataFrame, group: list[str]) -> pl.DataFrame:
         .agg(pl.col("start_at").min(), pl.col("end_at").max())
         .drop("run")
     )
-
-
-def read_pin(database: Database, timeframe: Timeframe) -> datetime | None:
-    """The latest instant as of which a stored result was made."""
-    query = sa.select(bar_reads.c.as_of).where(bar_reads.c.timeframe == timeframe.minutes)
-    frame = database.read(query, {"as_of": INSTANT})
-    return None if frame.is_empty() else frame.item()
-
-
-def pin(database: Database, timeframe: Timeframe, as_of: datetime) -> None:
-    """Say that a stored result was made of what was known at `as_of`: no bar that arrives from
-    now on is stamped earlier.
-    """
-    pinned = read_pin(database, timeframe)
-    if pinned is None or pinned < as_of:
-        row = pl.DataFrame({"timeframe": [timeframe.minutes], "as_of": [as_of]})
-        database.upsert(bar_reads, row)

@@ -62,7 +62,11 @@ def upgrade(connection: sa.Connection) -> None:
 
 
 def downgrade(connection: sa.Connection, revision: str) -> None:
-    """Take the schema back to `revision` (``base``: nothing is left)."""
+    """Take the schema back to `revision` (``base``: nothing is left).
+
+    The views of the tables that stay are there again afterwards; the aggregates, which came with
+    revision 0002, only where that is in force.
+    """
     from alembic import command
     from alembic.util import CommandError
 
@@ -71,8 +75,11 @@ def downgrade(connection: sa.Connection, revision: str) -> None:
         command.downgrade(_config(connection), revision)
     except CommandError as error:
         raise NotFound(f"no schema revision {revision!r}; name one, or base") from error
-    if current_revision(connection) == HEAD:
+    reached = current_revision(connection)
+    if reached == HEAD:
         _put_up(connection)
+    elif reached is not None:
+        views.create_views(connection)
 
 
 def _take_down(connection: sa.Connection) -> None:

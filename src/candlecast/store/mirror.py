@@ -100,6 +100,10 @@ class Mirror:
             chosen(read_ids(self._database), symbols)  # a symbol without bars is no mistake
         return layers.read(Selection(symbols, start, end, as_of, is_first_version))
 
+    def stamp(self, timeframe: Timeframe) -> Stamp:
+        """Which state of the bars a read shows now."""
+        return _read_stamp(self._database, timeframe)
+
     def _refreshed(self, timeframe: Timeframe) -> Layers:
         stamp = _read_stamp(self._database, timeframe)
         lock = self._folder_of(timeframe) / "lock"

@@ -17,10 +17,22 @@ from candlecast.store.tables import bar_quarantine as table
 
 
 def write_quarantine(
-    database: Database, timeframe: Timeframe, rows: pl.DataFrame, seen_at: datetime
+    database: Database,
+    timeframe: Timeframe,
+    rows: pl.DataFrame,
+    seen_at: datetime,
+    *,
+    answered: pl.DataFrame | None = None,
 ) -> int:
-    """Keep QUARANTINE `rows` of stored symbols; how many were new or say something else."""
+    """Keep QUARANTINE `rows` of stored symbols; how many were new or say something else.
+
+    `answered` names, by symbol and source, whose bars were read in the same answer. What was kept
+    of them without a time, and is not among `rows`, is forgotten: no bar could ever be seen to
+    take its place, and a bar that is missing still is a gap.
+    """
     QUARANTINE.check(rows)
+    if answered is not None:
+        _forget_untimed(database, timeframe, rows, answered)
     if rows.is_empty():
         return 0
     named = with_ids(rows, read_ids(database)).with_columns(
@@ -40,6 +52,26 @@ def read_quarantine(
     )
     frame = database.read(query, schema_of(table.c[name] for name in names))
     return with_tickers(frame, ids, "source", "place")
+
+
+def _forget_untimed(
+    database: Database, timeframe: Timeframe, rows: pl.DataFrame, answered: pl.DataFrame
+) -> None:
+    ids = read_ids(database)
+    of_these = sa.and_(table.c.timeframe == timeframe.minutes, table.c.ts.is_(None))
+    columns = [table.c[name] for name in ("symbol_id", "source", "place")]
+    kept = database.read(sa.select(*columns).where(of_these), schema_of(columns))
+    if kept.is_empty():
+        return
+    gone = (
+        with_tickers(kept, ids)
+        .join(answered, on=["symbol", "source"], how="semi")
+        .join(rows, on=list(QUARANTINE.key), how="anti")
+    )
+    with database.transaction(lock="quarantine") as connection:
+        for row in with_ids(gone, ids).select(kept.columns).iter_rows(named=True):
+            is_it = (table.c[name] == value for name, value in row.items())
+            connection.execute(sa.delete(table).where(of_these, *is_it))
 
 
 def _stored(name: str) -> str:

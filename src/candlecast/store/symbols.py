@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final
 
+import orjson
 import polars as pl
 import sqlalchemy as sa
 
@@ -46,11 +47,11 @@ def chosen(ids: pl.DataFrame, symbols: Sequence[str] | None) -> pl.DataFrame:
     """The rows of `ids` for `symbols` (None: all); NotFound names the close matches."""
     if symbols is None:
         return ids
-    known = ids["symbol"].to_list()
-    for symbol in symbols:
-        if symbol not in known:
-            raise NotFound.among("symbol", symbol, known)
-    return ids.filter(pl.col("symbol").is_in(list(symbols)))
+    known, wanted = {*ids["symbol"]}, dict.fromkeys(symbols)
+    unknown = next((symbol for symbol in wanted if symbol not in known), None)
+    if unknown is not None:
+        raise NotFound.among("symbol", unknown, known)
+    return ids.filter(pl.col("symbol").is_in(list(wanted)))
 
 
 def is_among(column: sa.Column[Any], ids: pl.DataFrame, symbols: Sequence[str] | None) -> Any:
@@ -79,16 +80,16 @@ def with_tickers(frame: pl.DataFrame, ids: pl.DataFrame, *then: str) -> pl.DataF
 
 
 def _row(symbol: Symbol) -> list[Any]:
+    # Lists as JSON, whatever stands in a name; null where they are empty.
     plain = [getattr(symbol, name) for name in COLUMNS[:-2]]
-    aliases = ",".join(f"{provider}={name}" for provider, name in symbol.aliases)
-    return [*plain, ",".join(symbol.providers) or None, aliases or None]
+    lists = (symbol.providers, symbol.aliases)
+    return [*plain, *(orjson.dumps(items).decode() if items else None for items in lists)]
 
 
 def _symbol(row: dict[str, Any]) -> Symbol:
-    providers, aliases = row.pop("providers"), row.pop("aliases")
-    pairs = [tuple(pair.split("=", 1)) for pair in aliases.split(",")] if aliases else []
-    named = tuple(providers.split(",")) if providers else ()
-    return Symbol(**row, providers=named, aliases=tuple(pairs))
+    providers, aliases = (orjson.loads(row.pop(name) or "[]") for name in ("providers", "aliases"))
+    pairs = tuple((provider, name) for provider, name in aliases)
+    return Symbol(**row, providers=tuple(providers), aliases=pairs)
 
 
 def _is_sorted(frame: pl.DataFrame, columns: Sequence[str]) -> bool:

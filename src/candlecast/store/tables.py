@@ -110,8 +110,17 @@ bar_reads: Final = sa.Table(
     "bar_reads",  # the latest as_of of which a stored result was made: nothing slips in before it
     metadata,
     key_column("timeframe", sa.Integer()),
+    key_column("symbol_id", sa.Integer()),
     required("as_of", Instant()),
+    sqlite_with_rowid=False,
     info={"never_older": "as_of"},
+)
+
+bar_derivations: Final = sa.Table(
+    "bar_derivations",  # up to which change of these bars the coarser ones were made
+    metadata,
+    key_column("timeframe", sa.Integer()),
+    required("change", sa.BigInteger()),
 )
 
 

@@ -16,9 +16,9 @@ depends_on = None
 
 TABLES = (
     "quotes fact_progress large_trades market_caps sentiment_index social_posts news "
-    "corporate_actions ml_features_sentiment bar_reads bar_quarantine bar_coverage"
+    "corporate_actions ml_features_sentiment bar_derivations bar_reads bar_quarantine bar_coverage"
 )
-WITH_ROWID = ("bar_reads", "fact_progress")
+WITH_ROWID = ("bar_derivations", "fact_progress")
 TEXT, INTEGER, BIG = sa.Text(), sa.Integer(), sa.BigInteger()
 DOUBLE: Any = sa.Double()
 INSTANT = Instant()
@@ -86,7 +86,8 @@ def _create_bar_tables() -> None:
         reason=(TEXT,),
         seen_at=(INSTANT,),
     )
-    _create("bar_reads", "timeframe", timeframe=(INTEGER,), as_of=(INSTANT,))
+    _create("bar_reads", "timeframe symbol_id", **bar_key, as_of=(INSTANT,))
+    _create("bar_derivations", "timeframe", timeframe=(INTEGER,), change=(BIG,))
     _create(
         "ml_features_sentiment",
         "timeframe symbol_id ts",

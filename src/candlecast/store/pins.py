@@ -1,0 +1,40 @@
+"""Which past was used: as of when stored results were made of a symbol's bars."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any, Final
+
+import polars as pl
+import sqlalchemy as sa
+
+from candlecast.domain.frames import INSTANT
+from candlecast.domain.market import Timeframe
+from candlecast.store.bulk import Bulk
+from candlecast.store.database import Database
+from candlecast.store.statements import shaped
+from candlecast.store.symbols import read_ids, with_ids
+from candlecast.store.tables import bar_reads as table
+
+PINS: Final[dict[str, Any]] = {"symbol": pl.String, "pinned_at": INSTANT}
+
+
+def read_pins(source: Database | Bulk, timeframe: Timeframe) -> pl.DataFrame:
+    """Symbol and pinned_at, the latest `as_of` of which something stored was made of its bars."""
+    columns = (table.c.symbol_id, table.c.as_of.label("pinned_at"))
+    query = sa.select(*columns).where(table.c.timeframe == timeframe.minutes)
+    pins = source.read(query, {"symbol_id": pl.Int64, "pinned_at": INSTANT})
+    return pins.join(read_ids(source), on="symbol_id").select(*PINS).sort("symbol")
+
+
+def pin(database: Database, timeframe: Timeframe, symbols: Sequence[str], as_of: datetime) -> None:
+    """Say that something stored is made of these symbols as known at `as_of`: no bar of theirs
+    that arrives from now on is stamped earlier. Writers of bars wait, or see it.
+    """
+    rows = pl.DataFrame({"symbol": sorted(set(symbols))}, schema={"symbol": pl.String})
+    with database.bulk(lock="bars") as bulk:
+        named = with_ids(rows, read_ids(bulk)).with_columns(
+            timeframe=pl.lit(timeframe.minutes), as_of=pl.lit(as_of).cast(INSTANT)
+        )
+        bulk.upsert(table, shaped(table, named), "update")
