@@ -7,7 +7,6 @@ import pytest
 
 from candlecast.domain.frames import QUARANTINE, UNSTAMPED
 from candlecast.monitoring.quality import find_impossible
-from candlecast.providers.alpaca_rows import sift as sift_alpaca
 from candlecast.providers.sifting import sift
 
 START = datetime(2024, 1, 2, 14, 30, tzinfo=UTC)
@@ -31,15 +30,6 @@ def test_a_number_of_trades_that_is_no_count_refuses_its_bar_alone(wrong):
     assert UNSTAMPED.check(found.bars)["trade_count"].to_list() == [7, None]
     assert QUARANTINE.check(found.quarantined)["ts"].to_list() == [START + timedelta(minutes=1)]
     assert [refusal.line for refusal in found.refusals] == [2]
-    assert "trade_count" in found.refusals[0].reason
-
-
-def test_the_same_holds_for_bars_off_the_wire_of_alpaca():
-    rows = bars(trade_count=[7.0, 1e30, 8.0], vwap=2.0).with_columns(
-        t=pl.col("ts").dt.strftime("%Y-%m-%dT%H:%M:%SZ")
-    )
-    found = sift_alpaca(rows.drop("ts", "source"), is_daily=False)
-    assert found.bars["trade_count"].to_list() == [7, 8]
     assert "trade_count" in found.refusals[0].reason
 
 

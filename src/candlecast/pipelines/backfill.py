@@ -211,7 +211,7 @@ def _unanswered(
         return [span] if ticker in stored.failures or span[0] < published_at else []
     left = without(span, told) if ticker in stored.failures else [(span[0], told[0][0])]
     # What begins later than `published_at` could not be answered yet.
-    return [(start, min(end, span[1])) for start, end in left if start < published_at]
+    return [(start, min(end, span[1])) for start, end in left if start < min(end, published_at)]
 
 
 def _by_span(spans: Mapping[str, Sequence[Span]]) -> list[tuple[Span, list[str]]]:

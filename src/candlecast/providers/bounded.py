@@ -147,6 +147,7 @@ class _Watch:
             self._sockets.clear()
 
     def follow(self, connected: Any) -> None:
+        """Cut this connection, too, when the time is over."""
         # A second handle of the connection: the first one may be wrapped for TLS, or be closed.
         handle = socket.fromfd(connected.fileno(), socket.AF_INET, socket.SOCK_STREAM)
         with self._lock:
