@@ -155,7 +155,7 @@ POSTS: Final = FrameSpec(
         "author": pl.String,
         "text": pl.String,
         "symbols": pl.List(pl.String),
-        "weight": pl.Float64,  # how many it reaches (followers, likes); null: not told
+        "weight": pl.Float64,  # how much it counts, as its user says; null: not told
         "known_at": INSTANT,
     },
     key=("id",),

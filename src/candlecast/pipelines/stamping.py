@@ -16,7 +16,7 @@ from typing import Final
 
 import polars as pl
 
-from candlecast.domain.frames import BARS, INSTANT, UNSTAMPED
+from candlecast.domain.frames import BARS, INSTANT, QUARANTINE, UNSTAMPED
 from candlecast.domain.market import Symbol, Timeframe, trading_calendar
 from candlecast.domain.sources import Fetched, is_simulated
 from candlecast.errors import DatabaseBusy
@@ -74,7 +74,7 @@ def store_fetched(
     dated = dated.filter(~is_refused & (pl.col("close_at") <= stores.clock.now()))
     kept = {*dated["symbol"].unique(), *answered} - {*refused}
     write_symbols(stores.database, [traded[t] for t in kept if t not in known])
-    _set_aside(stores, timeframe, fetched.quarantined, {*known} | kept)
+    _set_aside(stores, timeframe, fetched, {*known} | kept)
     coverage = _coverage(answered, kept, source, stores.clock.now())
     delay = timedelta(seconds=delay_seconds)
     written = _write_stamped(stores, dated, timeframe, delay, coverage)
@@ -100,12 +100,11 @@ def _write_stamped(
     raise DatabaseBusy("forecasts are made faster than bars can be written; try again")
 
 
-def _set_aside(
-    stores: Stores, timeframe: Timeframe, rows: pl.DataFrame | None, symbols: set[str]
-) -> None:
-    if rows is not None:
-        own = rows.filter(pl.col("symbol").is_in(list(symbols)))
-        write_quarantine(stores.database, timeframe, own, stores.clock.now())
+def _set_aside(stores: Stores, timeframe: Timeframe, fetched: Fetched, symbols: set[str]) -> None:
+    rows = QUARANTINE.empty() if fetched.quarantined is None else fetched.quarantined
+    own = rows.filter(pl.col("symbol").is_in(list(symbols)))
+    answered = fetched.bars.select("symbol", "source").unique()
+    write_quarantine(stores.database, timeframe, own, stores.clock.now(), answered=answered)
 
 
 def _coverage(

@@ -23,7 +23,7 @@ N_STEPS: Final = 8
 """Steps of the path within a bar, which give it a high and a low."""
 NIGHT_SHARE: Final = 0.2
 """Share of a session's variance that falls between two sessions; none where trade never rests."""
-MAX_VOLATILITY: Final = 1.0
+MAX_VOLATILITY: Final = 0.5
 PRICES: Final = (1e-6, 1e9)
 """With these bounds no walk through a whole calendar leaves the range of a float."""
 
@@ -35,7 +35,7 @@ class SimulatedProvider:
     Parameters
     ----------
     seed : not negative; the same seed, symbol and timeframe give the same bars for any span
-    volatility_daily : standard deviation of a session's log return, at most 1
+    volatility_daily : standard deviation of a session's log return, at most 0.5
     start_price : of the first session of the calendar
 
     Notes
@@ -113,7 +113,7 @@ class SimulatedProvider:
             )
             for index in range(first, last)
         ]
-        bars = pl.concat([UNSTAMPED.empty(), *frames])
+        bars = UNSTAMPED.conform(pl.concat(frames)) if frames else UNSTAMPED.empty()
         return bars.filter(pl.col("ts") >= start, pl.col("ts") < end)
 
 
@@ -144,7 +144,7 @@ def _path(
 
 def _frame(ticker: str, opens: NDArray[np.datetime64], path: FloatArray) -> pl.DataFrame:
     prices = np.exp(path)
-    frame = pl.DataFrame(
+    return pl.DataFrame(
         {
             "symbol": [ticker] * len(opens),
             "ts": pl.Series(opens.astype("datetime64[us]")).dt.replace_time_zone("UTC"),
@@ -156,4 +156,3 @@ def _frame(ticker: str, opens: NDArray[np.datetime64], path: FloatArray) -> pl.D
             "source": [SOURCE] * len(opens),
         }
     )
-    return UNSTAMPED.conform(frame)
