@@ -42,8 +42,6 @@ def test_symbols_without_a_traded_bar_are_named_with_what_is_made_of_them(comman
     assert both.code == 0, both.err
     assert "made of simulated bars: S1, S2\n" in both.out
     assert call(command, "--json").json()["simulated"] == ["S1", "S2"]
-    real = call(command, "--symbols", "IBM", "--json").json()
-    assert real["simulated"] == [] or command == "forecast"
 
 
 def test_of_real_symbols_nothing_is_said():

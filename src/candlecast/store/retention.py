@@ -33,6 +33,6 @@ def prune_features(database: Database, before: datetime) -> dict[str, int]:
     instant = sa.literal(aware(before), ml_features_ohlcv.c.ts.type)
     with database.transaction(lock="features") as connection:
         return {
-            table.name: connection.execute(forget_before(table, instant)).rowcount
+            str(table.name): connection.execute(forget_before(table, instant)).rowcount
             for table in FORGETTABLE
         }
