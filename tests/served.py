@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import httpx
+import polars as pl
 import uvicorn
 from fastapi import FastAPI
 
@@ -22,6 +23,7 @@ from candlecast.pipelines.train import train
 from candlecast.providers.synthetic import SyntheticProvider
 from candlecast.store.stores import Stores, open_stores
 from candlecast.store.symbols import write_symbols
+from pipeline_rows import Given
 
 NOW = datetime(2004, 10, 12, 20, 0, tzinfo=UTC)
 """The close of the last bar, a Tuesday."""
@@ -35,11 +37,15 @@ SPEC = ExperimentSpec(
 )
 
 
-def seed_market(home: Path) -> Stores:
-    """Three synthetic symbols to `NOW`, with a champion, current forecasts and a track record."""
+def seed_market(home: Path, source: str = "synthetic") -> Stores:
+    """Three synthetic symbols to `NOW`, with a champion, current forecasts and a track record.
+
+    Under another `source` they pass for traded ones.
+    """
     stores = open_at(home, FixedClock(NOW))
-    provider = SyntheticProvider(seed=5, n_symbols=3, n_sessions=1200)
-    write_symbols(stores.database, [Symbol(t) for t in (*provider.market.symbols, SILENT)])
+    market = SyntheticProvider(seed=5, n_symbols=3, n_sessions=1200).market
+    provider = Given(market.bars.with_columns(source=pl.lit(source)))
+    write_symbols(stores.database, [Symbol(t) for t in (*market.symbols, SILENT)])
     ingest(stores, provider, template=Symbol("any"), timeframe=Timeframe.parse("1d"))
     train(stores, SPEC)
     forecast(stores)

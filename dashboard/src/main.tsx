@@ -8,6 +8,7 @@ import "./styles/theme.css";
 import "./styles/layout.css";
 import "./styles/parts.css";
 import "./styles/figures.css";
+import "./styles/quality.css";
 
 const root = document.getElementById("root");
 if (root) {

@@ -34,7 +34,7 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def stores(tmp_path_factory):
-    opened = seed_market(tmp_path_factory.mktemp("dashboard"))
+    opened = seed_market(tmp_path_factory.mktemp("dashboard"), "files")
     yield opened
     opened.close()
 
@@ -250,11 +250,11 @@ def test_a_symbol_is_picked_by_typing_and_the_address_follows(read):
     picker.fill("02")
     picker.press("Enter")
     reader.page.wait_for_url("**/?symbol=SYN02&horizon=1W")
-    reader.page.get_by_role("heading", name="SYN02").wait_for()
+    reader.page.get_by_role("heading", name="SYN02", exact=True).wait_for()
     extents = {s["symbol"]: s for s in reader.asks("/api/v1/symbols")["symbols"]}
     assert price(extents["SYN02"]["last_close"]) in reader.text(".quote")
     reader.page.go_back()
-    reader.page.get_by_role("heading", name="SYN00").wait_for()
+    reader.page.get_by_role("heading", name="SYN00", exact=True).wait_for()
     assert reader.complaints == []
 
 

@@ -141,7 +141,8 @@ def test_a_healed_gap_is_known_late_and_no_part_of_what_was_known_before(databas
         assert len(kept) == len(old)
         assert again.select(*key, *value).join(old.select(key), on=key, how="semi").equals(kept)
         after = all_rows(database_url)
-        gone = [row for name in before for row in {*before[name]} - {*after[name]}]
+        kept_tables = before.keys() - {"bar_reads"}  # until when they were used moves on
+        gone = [row for name in kept_tables for row in {*before[name]} - {*after[name]}]
         assert gone == []
 
 

@@ -209,10 +209,11 @@ def add_column(connection: sa.Connection, name: str) -> None:
     connection.exec_driver_sql(f"UPDATE ml_features_ohlcv SET {name} = 1")
 
 
-def test_the_servers_own_workers_refresh_the_aggregates(database_url: str) -> None:
+def test_the_servers_own_workers_refresh_the_aggregates() -> None:
+    # On a server of its own: elsewhere the launcher is busy with databases that came and went.
     n_days = sa.text("SELECT count(*) FROM bars_daily")
-    is_late = sa.text("SELECT clock_timestamp() - :start > INTERVAL '5 minutes'")
-    with opened(database_url) as database:
+    is_late = sa.text("SELECT clock_timestamp() - :start > INTERVAL '90 seconds'")
+    with timescale_server() as server, fresh_postgres(server) as url, opened(url) as database:
         database.upgrade()
         change(database, timescale.disable)
         start = ask(filled(database), "SELECT clock_timestamp()")[0]

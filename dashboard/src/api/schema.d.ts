@@ -491,6 +491,11 @@ export interface components {
             /** Origins */
             origins: ("live" | "walk_forward" | "simulated")[];
             overall: components["schemas"]["Card"] | null;
+            /**
+             * Simulated
+             * @description Those of the symbols whose bars were never traded.
+             */
+            simulated: string[];
             /** Start */
             start: string | null;
             /** Symbols */

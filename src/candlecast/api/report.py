@@ -85,6 +85,7 @@ class Report(ApiModel):
     overall: Card | None
     horizons: dict[str, Card]
     symbols: dict[str, SymbolCard]
+    simulated: list[str] = Field(description="Those of the symbols whose bars were never traded.")
 
 
 class ReportParameters(ApiModel):

@@ -34,7 +34,6 @@ from candlecast.cli.session import (
     opened,
     tickers,
 )
-from candlecast.domain.market import Timeframe
 from candlecast.domain.specs import ExperimentSpec
 from candlecast.pipelines.answer import DISCLAIMER
 from candlecast.pipelines.evaluate import evaluate as run_evaluate
@@ -43,7 +42,6 @@ from candlecast.pipelines.forecast import forecast as run_forecast
 from candlecast.pipelines.report import ReportQuery, make_report
 from candlecast.pipelines.settle import settle as run_settle
 from candlecast.pipelines.train import train as run_train
-from candlecast.store.origins import read_simulated
 
 ModelKind = Annotated[
     str, typer.Option("--model", help="lightgbm, linear, har, ewma or climatology.")
@@ -211,13 +209,11 @@ def report(  # noqa: PLR0913 - one argument an option
     )
     with opened() as stores:
         card = make_report(stores, query)
-        known = read_simulated(stores.database, Timeframe.parse(timeframe))
-    simulated = sorted(known & card["symbols"].keys())
     if is_json:
-        echo_json(card | {"simulated": simulated})
+        echo_json(card)
         return
     echo_report(card)
-    echo_simulated(simulated)
+    echo_simulated(card["simulated"])
 
 
 def _spec(

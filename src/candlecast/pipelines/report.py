@@ -13,6 +13,7 @@ from candlecast import metrics
 from candlecast.domain.market import Horizon, Timeframe
 from candlecast.errors import InvalidSpec, NotFound
 from candlecast.store import ledger
+from candlecast.store.origins import read_simulated
 from candlecast.store.stores import Stores
 from candlecast.store.symbols import read_symbols
 from candlecast.validation.significance import (
@@ -69,12 +70,19 @@ def make_report(stores: Stores, query: ReportQuery) -> dict[str, Any]:
         "overall": _overall(settled, horizons) if horizons else None,
         "horizons": horizons,
         "symbols": {},
+        "simulated": _simulated(stores, query, settled),
     }
     if query.is_by_symbol:
         for symbol, part in _parts(settled, "symbol"):
             cards = {h: _card(own) for h, own in _parts(part, "horizon")}
             report["symbols"][symbol] = {**_overall(part, cards), "horizons": cards}
     return report
+
+
+def _simulated(stores: Stores, query: ReportQuery, settled: pl.DataFrame) -> list[str]:
+    # The symbols whose bars were never traded: skill on them says nothing of a market.
+    invented = read_simulated(stores.database, Timeframe.parse(query.timeframe))
+    return sorted(invented & {*settled["symbol"].unique()})
 
 
 def _read(stores: Stores, query: ReportQuery) -> pl.DataFrame:
