@@ -18,6 +18,7 @@ import sqlalchemy as sa
 from candlecast.domain.frames import BARS, FEATURES
 from candlecast.domain.market import Timeframe
 from candlecast.store import timescale
+from candlecast.store.aggregates import AGGREGATES
 from candlecast.store.bars import BarsWritten, read_bars, write_bars
 from candlecast.store.connection import libpq_url, parse_url
 from candlecast.store.database import Database
@@ -209,20 +210,14 @@ def add_column(connection: sa.Connection, name: str) -> None:
     connection.exec_driver_sql(f"UPDATE ml_features_ohlcv SET {name} = 1")
 
 
-def test_the_servers_own_workers_refresh_the_aggregates() -> None:
-    # On a server of its own: elsewhere the launcher is busy with databases that came and went.
-    n_days = sa.text("SELECT count(*) FROM bars_daily")
-    is_late = sa.text("SELECT clock_timestamp() - :start > INTERVAL '90 seconds'")
-    with timescale_server() as server, fresh_postgres(server) as url, opened(url) as database:
-        database.upgrade()
-        change(database, timescale.disable)
-        start = ask(filled(database), "SELECT clock_timestamp()")[0]
-        change(database, timescale.enable)
-        with database.reading() as reader:
-            while reader.execute(n_days).scalar() < 90 * len(TICKERS):
-                reader.exec_driver_sql("SELECT pg_sleep(0.2)")
-                assert not reader.execute(is_late, {"start": start}).scalar()
-        assert ask(database, str(n_days)) == [90 * len(TICKERS)]
+def test_the_aggregates_are_scheduled_and_their_jobs_refresh_them(database: Database) -> None:
+    filled(database)
+    refreshing = "policy_refresh_continuous_aggregate"
+    jobs = "SELECT count(*) FROM timescaledb_information.jobs WHERE scheduled AND proc_name = "
+    assert ask(database, f"{jobs}'{refreshing}'") == [len(AGGREGATES)]
+    assert ask(database, "SELECT count(*) FROM bars_daily") == [0]
+    refresh(database)
+    assert ask(database, "SELECT count(*) FROM bars_daily") == [90 * len(TICKERS)]
 
 
 def test_the_ledger_refuses_changes_as_before(database: Database) -> None:
