@@ -48,6 +48,15 @@ def postgres_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
                 shutil.rmtree(folder, ignore_errors=True)
 
 
+@pytest.fixture(scope="session")
+def timescale_url() -> Iterator[str]:
+    """A Postgres server with TimescaleDB; where there is none its tests are skipped, loudly."""
+    from integration.timescale_server import timescale_server
+
+    with timescale_server() as url:
+        yield url
+
+
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)])
 def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     """The URL of an empty database."""

@@ -22,17 +22,11 @@ from candlecast.store.features import write_features
 from candlecast.store.statements import schema_of
 from integration.conftest import fresh_postgres
 from integration.store_rows import TICKERS, bars_of, with_symbols
-from integration.timescale_server import ask, enabled, execute, refresh, timescale_server
+from integration.timescale_server import ask, enabled, execute, refresh
 
 MONDAY = datetime(2024, 1, 1, tzinfo=UTC)
 WIDTHS = {60: "1h", 1440: "1d"}
 BY_NAME = {aggregate.name: aggregate for aggregate in AGGREGATES}
-
-
-@pytest.fixture(scope="module")
-def timescale_url() -> Iterator[str]:
-    with timescale_server() as url:
-        yield url
 
 
 @pytest.fixture(

@@ -31,17 +31,10 @@ from integration.timescale_server import (
     execute,
     refresh,
     run_jobs,
-    timescale_server,
 )
 
 AGES = (0, 1, 30, 89, 91, 200, 3_000)
 COUNTED = {"timeframe": pl.Int64, "n": pl.Int64}
-
-
-@pytest.fixture(scope="module")
-def timescale_url() -> Iterator[str]:
-    with timescale_server() as url:
-        yield url
 
 
 @pytest.fixture(

@@ -35,7 +35,6 @@ from integration.timescale_server import (
     refresh,
     start_together,
     stop_workers,
-    timescale_server,
 )
 
 pytestmark = pytest.mark.postgres
@@ -49,15 +48,9 @@ OWN_SETTINGS = """
 COMPRESSED = "SELECT count(*) FROM timescaledb_information.chunks WHERE is_compressed"
 
 
-@pytest.fixture(scope="module")
-def server_url() -> Iterator[str]:
-    with timescale_server() as url:
-        yield url
-
-
 @pytest.fixture
-def database_url(server_url: str) -> Iterator[str]:
-    with fresh_postgres(server_url) as url:
+def database_url(timescale_url: str) -> Iterator[str]:
+    with fresh_postgres(timescale_url) as url:
         yield url
 
 
@@ -201,8 +194,8 @@ def test_what_an_operator_changed_stays(database: Database) -> None:
     assert ask(database, "SELECT count(*) FROM bars_daily") == before
 
 
-def test_an_owner_without_further_rights_can_enable_it(server_url: str) -> None:
-    with fresh_postgres(server_url) as url, opened(url) as admin:
+def test_an_owner_without_further_rights_can_enable_it(timescale_url: str) -> None:
+    with fresh_postgres(timescale_url) as url, opened(url) as admin:
         name = sa.make_url(url).database
         execute(admin, f"CREATE ROLE {name} LOGIN", f"ALTER DATABASE {name} OWNER TO {name}")
         with opened(sa.make_url(url).set(username=name).render_as_string()) as owner:

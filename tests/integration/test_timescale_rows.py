@@ -45,7 +45,6 @@ from integration.timescale_server import (
     opened,
     refresh,
     renewed,
-    timescale_server,
 )
 
 pytestmark = pytest.mark.postgres
@@ -53,15 +52,9 @@ MINUTE = Timeframe(1)
 COMPRESSED = "SELECT count(*) FROM timescaledb_information.chunks WHERE is_compressed"
 
 
-@pytest.fixture(scope="module")
-def server_url() -> Iterator[str]:
-    with timescale_server() as url:
-        yield url
-
-
 @pytest.fixture
-def database_url(server_url: str) -> Iterator[str]:
-    with fresh_postgres(server_url) as url:
+def database_url(timescale_url: str) -> Iterator[str]:
+    with fresh_postgres(timescale_url) as url:
         yield url
 
 

@@ -6,7 +6,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Final, Literal, cast
+from typing import Annotated, Final, cast
 
 import polars as pl
 from fastapi import APIRouter, Depends, Query, Request, Response
@@ -15,6 +15,7 @@ from pydantic import Field
 from candlecast.api.dependencies import MAX_NAME, StoresDep
 from candlecast.api.responses import ApiModel, as_json, iso
 from candlecast.domain.market import Timeframe
+from candlecast.monitoring.quality import Kind, Severity
 from candlecast.pipelines.check import CheckQuery, CheckRun, State, check_data, finding_rows
 from candlecast.store.said import read_state
 
@@ -28,18 +29,6 @@ KEPT: Final = timedelta(minutes=5)
 """How long an answer stands while nothing changes: bars fall due as time passes."""
 MAX_FINDINGS: Final = 20
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-
-Kind = Literal[
-    "impossible",
-    "impossible_action",
-    "gap",
-    "unadjusted_split",
-    "outlier",
-    "stale_price",
-    "zero_volume_run",
-    "extreme_return",
-]
-Severity = Literal["bad", "suspect", "note"]
 
 router = APIRouter(tags=["quality"])
 

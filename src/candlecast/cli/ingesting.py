@@ -33,9 +33,9 @@ from candlecast.cli.session import (
 from candlecast.config import Settings
 from candlecast.domain.catalog import PROVIDERS
 from candlecast.domain.market import Symbol, Timeframe
-from candlecast.domain.sources import Request
-from candlecast.errors import CandlecastError, InvalidSpec
-from candlecast.pipelines.backfill import Wanted, backfill
+from candlecast.domain.sources import BarSource, Request
+from candlecast.errors import InvalidSpec
+from candlecast.pipelines.backfill import Wanted, backfill, backfill_actions
 from candlecast.pipelines.facts import KINDS, FactsRun, ingest_facts
 from candlecast.pipelines.ingest import IngestRun, find_short
 from candlecast.pipelines.ingest import ingest as run_ingest
@@ -162,7 +162,7 @@ def _ingest_bars(
     named: tuple[str, ...],
 ) -> IngestRun:
     for name, provider in providers.items():
-        if not hasattr(provider, "fetch_bars"):
+        if not isinstance(provider, BarSource):
             raise InvalidSpec(f"{name} offers no bars; say what to fetch with --what")
     min_bars = Settings().min_bars
     if _is_bulk(providers):
@@ -179,32 +179,9 @@ def _ingest_bars(
         run = backfill(stores, providers, wanted, tell)
     return replace(
         run,
-        failures=run.failures | _fetch_actions(stores, providers, wanted),
+        failures=run.failures | backfill_actions(stores, providers, wanted),
         shortfalls=find_short(stores, wanted.timeframe, run.symbols, min_bars),
     )
-
-
-def _fetch_actions(stores: Stores, providers: Mapping[str, Any], wanted: Wanted) -> dict[str, str]:
-    # Raw prices need their splits and dividends: from the first that offers them and answers.
-    by_order: dict[tuple[str, ...], list[Symbol]] = {}
-    for symbol in wanted.symbols:
-        order = tuple(providers) if wanted.is_order_given else symbol.providers or tuple(providers)
-        offering = tuple(name for name in order if hasattr(providers[name], "fetch_actions"))
-        by_order.setdefault(offering, []).append(symbol)
-    failures: dict[str, str] = {}
-    for order, symbols in by_order.items():
-        reasons = []
-        for name in order:
-            request = Request(tuple(symbols), wanted.start, None)
-            try:
-                found = ingest_facts(stores, "actions", name, providers[name], request).failures
-            except CandlecastError as error:
-                reasons.append(f"{name}: {error}")
-                continue
-            reasons = [f"actions of {ticker}: {name}: {why}" for ticker, why in found.items()]
-            break
-        failures |= {f"actions of {symbols[0].ticker} …": "; ".join(reasons)} if reasons else {}
-    return failures
 
 
 def _ingest_facts(

@@ -25,6 +25,8 @@ import polars as pl
 from candlecast.domain.market import Clock, Symbol, Timeframe
 from candlecast.errors import CandlecastError
 
+Span: TypeAlias = tuple[datetime, datetime]
+"""start <= time < end."""
 SIMULATED: Final = ("synthetic", "simulated")
 """The sources whose bars were never traded."""
 
@@ -77,7 +79,7 @@ class Fetched:
     refusals: tuple[Refusal, ...] = ()
     failures: dict[str, str] = field(default_factory=dict)
     """Symbols (or files) that failed as a whole, with the reason."""
-    covered: dict[str, tuple[datetime, datetime]] = field(default_factory=dict)
+    covered: dict[str, Span] = field(default_factory=dict)
     quarantined: pl.DataFrame | None = None
     """The values of the rows refused (QUARANTINE), where they could be read."""
 
@@ -88,13 +90,6 @@ class FetchedRows:
 
     rows: pl.DataFrame
     failures: dict[str, str] = field(default_factory=dict)
-
-
-class Provider(Protocol):
-    """Something that knows the outside world; constructed with keyword parameters."""
-
-    delay_seconds: float
-    """How long after a bar's end, or an event, the provider publishes it."""
 
 
 @runtime_checkable

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Final
+from typing import Final, Literal, get_args
 
 import polars as pl
 
@@ -16,7 +16,7 @@ from candlecast.monitoring.places import with_places
 from candlecast.monitoring.silence import find_stale_prices, find_zero_volume_runs
 from candlecast.monitoring.splits import find_unadjusted_splits
 
-KINDS: Final = (
+Kind = Literal[
     "impossible",
     "impossible_action",
     "gap",
@@ -25,9 +25,11 @@ KINDS: Final = (
     "stale_price",
     "zero_volume_run",
     "extreme_return",
-)
-SEVERITIES: Final = ("bad", "suspect", "note")
+]
+Severity = Literal["bad", "suspect", "note"]
 """It cannot be true; look at it; it is probably real."""
+KINDS: Final = get_args(Kind)
+SEVERITIES: Final = get_args(Severity)
 ROUNDING: Final = 1e-6
 """Relative; prices that differ by less are the same number, rounded twice."""
 MISFIT: Final = 0.005

@@ -16,16 +16,17 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from itertools import groupby
 from operator import itemgetter
-from typing import Final
+from typing import Any, Final
 
 import polars as pl
 
 from candlecast.domain.frames import UNSTAMPED
 from candlecast.domain.market import Symbol, Timeframe
-from candlecast.domain.sources import BarSource, Fetched, Refusal, Request
+from candlecast.domain.sources import ActionSource, BarSource, Fetched, Refusal, Request, Span
 from candlecast.errors import CandlecastError, InvalidSpec, LeakageError, NotFound
+from candlecast.pipelines.facts import ingest_facts
 from candlecast.pipelines.ingest import IngestRun
-from candlecast.pipelines.missing import Span, find_missing, windows, without
+from candlecast.pipelines.missing import find_missing, windows, without
 from candlecast.pipelines.progress import Progress, silent
 from candlecast.pipelines.stamping import Stored, store_fetched
 from candlecast.store.bars import BarsWritten
@@ -53,6 +54,11 @@ class Wanted:
     is_simulation_allowed: bool = False
     is_order_given: bool = False
 
+    def order_of(self, symbol: Symbol, providers: Mapping[str, Any]) -> tuple[str, ...]:
+        """The names of the providers that a symbol asks, in order."""
+        named = tuple(providers)
+        return named if self.is_order_given else symbol.providers or named
+
 
 @dataclass
 class _Tally:
@@ -61,7 +67,6 @@ class _Tally:
     symbols: set[str] = field(default_factory=set)
     refusals: list[Refusal] = field(default_factory=list)
     failures: dict[str, str] = field(default_factory=dict)
-
     waiting: set[str] = field(default_factory=set)
 
     def add(
@@ -102,6 +107,36 @@ def backfill(
     )
 
 
+def backfill_actions(
+    stores: Stores, providers: Mapping[str, Any], wanted: Wanted
+) -> dict[str, str]:
+    """Fetch the splits and dividends that raw prices need, and say what failed.
+
+    Each symbol's come from the first of its providers that offers them and answers.
+    """
+    by_order: dict[tuple[str, ...], list[Symbol]] = {}
+    for symbol in wanted.symbols:
+        order = wanted.order_of(symbol, providers)
+        offering = tuple(name for name in order if isinstance(providers[name], ActionSource))
+        by_order.setdefault(offering, []).append(symbol)
+    failures: dict[str, str] = {}
+    for order, symbols in by_order.items():
+        request = Request(tuple(symbols), wanted.start)
+        reasons: list[str] = []
+        for name in order:
+            try:
+                found = ingest_facts(stores, "actions", name, providers[name], request).failures
+            except CandlecastError as error:
+                reasons.append(f"{name}: {error}")
+                continue
+            failures |= {f"actions of {t}": f"{name}: {why}" for t, why in found.items()}
+            break
+        else:
+            told = dict.fromkeys((symbol.ticker for symbol in symbols), "; ".join(reasons))
+            failures |= {f"actions of {t}": why for t, why in told.items() if why}
+    return failures
+
+
 def _batches(
     stores: Stores, providers: Mapping[str, BarSource], wanted: Wanted
 ) -> Iterator[tuple[Span, tuple[str, ...], list[Symbol]]]:
@@ -121,7 +156,7 @@ def _batches(
 
 
 def _order(symbol: Symbol, providers: Mapping[str, BarSource], wanted: Wanted) -> tuple[str, ...]:
-    order = tuple(providers) if wanted.is_order_given else symbol.providers or tuple(providers)
+    order = wanted.order_of(symbol, providers)
     for place, name in enumerate(order):
         if name not in providers:
             raise NotFound.among(f"provider of {symbol.ticker}", name, providers)
@@ -171,7 +206,7 @@ def _fetch(
                 )
                 if left:
                     unanswered.setdefault(ticker, []).extend(left)
-                    reason = stored.failures.get(ticker, "it has nothing so old")
+                    reason = stored.failures.get(ticker, "it has no bars of this span")
                     reasons[ticker].append(f"{name}: {reason}")
                 elif _invents(provider) and reasons[ticker]:
                     tally.failures[ticker] = "; ".join([*reasons[ticker], "bars were invented"])

@@ -18,11 +18,10 @@ from candlecast.domain.large_trades import (
     make_trades,
     trailing,
 )
-from candlecast.domain.market import MINUTES, Symbol, Timeframe
-from candlecast.domain.sources import Trade
+from candlecast.domain.market import MINUTES, Timeframe
+from candlecast.domain.sources import Span, Trade
 from candlecast.errors import DatabaseBusy
-from candlecast.pipelines.missing import Span
-from candlecast.pipelines.resample import derive_bars
+from candlecast.pipelines.resample import derive_bars, derive_changed
 from candlecast.store.coverage import SPANS
 from candlecast.store.facts import write_facts
 from candlecast.store.stores import Stores
@@ -41,18 +40,18 @@ class Deriver:
     What was touched by the end of a stream that was killed is made when the next one begins.
     """
 
-    def __init__(
-        self, stores: Stores, symbols: Sequence[Symbol], tell: Callable[[str], None]
-    ) -> None:
+    def __init__(self, stores: Stores, tell: Callable[[str], None]) -> None:
         self._stores, self._tell = stores, tell
-        self._tickers = [symbol.ticker for symbol in symbols]
         self._touched: dict[Timeframe, dict[str, Span]] = {target: {} for target in COARSER}
         now = stores.clock.now()
         self._made_at = {(target, delay): now for target in COARSER for delay in PASSES}
 
     def catch_up(self) -> None:
-        """Make what stored bars allow for and is not there yet."""
-        self._derive(None, COARSER)
+        """Make what was written and not followed yet, whoever wrote it."""
+        try:
+            derive_changed(self._stores, FINEST)
+        except DatabaseBusy as error:
+            self._tell(f"coarser bars wait: {error}")
 
     def note(self, bars: pl.DataFrame) -> None:
         """These BARS were written."""
@@ -85,10 +84,10 @@ class Deriver:
                 frame = pl.DataFrame(spans, schema=SPANS, orient="row")
                 self._derive(frame, [target])
 
-    def _derive(self, spans: pl.DataFrame | None, targets: Sequence[Timeframe]) -> None:
+    def _derive(self, spans: pl.DataFrame, targets: Sequence[Timeframe]) -> None:
         # A busy database gets them with the next pass, or when the next stream begins.
         try:
-            derive_bars(self._stores, FINEST, spans, symbols=self._tickers, targets=targets)
+            derive_bars(self._stores, FINEST, spans, targets=targets)
         except DatabaseBusy as error:
             self._tell(f"coarser bars wait: {error}")
 

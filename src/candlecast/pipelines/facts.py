@@ -21,7 +21,7 @@ from candlecast.domain.frames import (
     FrameSpec,
 )
 from candlecast.domain.market import MINUTES, Timeframe
-from candlecast.domain.sources import FetchedRows, Request
+from candlecast.domain.sources import FetchedRows, Request, Span
 from candlecast.errors import InvalidSpec, NotFound
 from candlecast.store.bars import read_ends
 from candlecast.store.fact_tables import EVENT_TIME
@@ -31,7 +31,6 @@ from candlecast.store.quotes import write_quotes
 from candlecast.store.stores import Stores
 from candlecast.store.symbols import read_symbols
 
-Span: TypeAlias = tuple[datetime, datetime]
 Asked: TypeAlias = Mapping[str, Span]
 """The span that a provider was asked about, by ticker, or under no name for all."""
 

@@ -10,9 +10,9 @@ from typing import Final
 
 from candlecast.domain.bar_builder import minute_of
 from candlecast.domain.market import Clock, Symbol, Timeframe, trading_calendar
-from candlecast.domain.sources import BarSource, Fetched, Request
+from candlecast.domain.sources import BarSource, Fetched, Request, Span
 from candlecast.errors import RateLimited, RetryableError
-from candlecast.pipelines.missing import Span, was_open, without
+from candlecast.pipelines.missing import spans_by_symbol, was_open, without
 from candlecast.pipelines.watchdog import FLIGHT
 from candlecast.store.bars import read_ends
 from candlecast.store.coverage import read_coverage
@@ -160,9 +160,7 @@ def gaps_at_start(stores: Stores, symbols: Sequence[Symbol], now: datetime) -> d
     tickers = [symbol.ticker for symbol in symbols if symbol.ticker in known]
     ends = read_ends(stores.database, TIMEFRAME, tickers)
     newest = dict(ends.select("symbol", "last").iter_rows())
-    spans: dict[str, list[Span]] = {}
-    for ticker, *span in read_coverage(stores.database, TIMEFRAME, tickers).iter_rows():
-        spans.setdefault(ticker, []).append((span[0], span[1]))
+    spans = spans_by_symbol(read_coverage(stores.database, TIMEFRAME, tickers))
     oldest = minute_of(now - LONGEST)
     starts = dict.fromkeys((symbol.ticker for symbol in symbols), minute_of(now))
     for symbol in symbols:

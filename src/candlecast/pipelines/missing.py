@@ -8,21 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Final, TypeAlias
+from typing import Final
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
 from candlecast.domain.market import Symbol, Timeframe, TradingCalendar, trading_calendar
-from candlecast.domain.sources import is_simulated
+from candlecast.domain.sources import Span, is_simulated
 from candlecast.pipelines.universe import instants
 from candlecast.store.coverage import read_coverage
 from candlecast.store.stores import Stores
 from candlecast.store.symbols import read_symbols
-
-Span: TypeAlias = tuple[datetime, datetime]
-"""start <= ts < end."""
 
 NO_TIMES: Final = np.array([], dtype="datetime64[us]")
 HISTORY_DAYS: Final = {1: 7, 5: 59, 10: 59, 15: 59, 30: 59, 60: 729, 240: 729, 1440: 7_300}
@@ -43,10 +40,9 @@ def find_missing(
     start, until = span
     known = {symbol.ticker for symbol in read_symbols(stores.database)}
     tickers = [symbol.ticker for symbol in symbols if symbol.ticker in known]
-    answered = _by_symbol(read_coverage(stores.database, timeframe, tickers))
+    answered = spans_by_symbol(read_coverage(stores.database, timeframe, tickers))
     stored = stores.mirror.read(timeframe, symbols=tickers) if tickers else None
-    real = None if stored is None else stored.filter(~is_simulated(pl.col("source")))
-    times = {} if real is None else _times(real)
+    times = {} if stored is None else _real_times(stored)
     found = {}
     for symbol in symbols:
         calendar = trading_calendar(symbol.calendar)
@@ -93,12 +89,15 @@ def windows(span: Span, length: timedelta) -> Iterator[Span]:
         start = stop
 
 
-def _times(bars: pl.DataFrame) -> dict[str, NDArray[np.datetime64]]:
-    parts = bars.select("symbol", "ts").partition_by("symbol", as_dict=True, include_key=False)
+def _real_times(bars: pl.DataFrame) -> dict[str, NDArray[np.datetime64]]:
+    # Of each symbol's bars that were traded; no other column is touched.
+    real = bars.select("symbol", "ts", "source").filter(~is_simulated(pl.col("source")))
+    parts = real.drop("source").partition_by("symbol", as_dict=True, include_key=False)
     return {str(ticker): instants(part["ts"]) for (ticker,), part in parts.items()}
 
 
-def _by_symbol(spans: pl.DataFrame) -> dict[str, list[Span]]:
+def spans_by_symbol(spans: pl.DataFrame) -> dict[str, list[Span]]:
+    """The spans of `store.coverage.read_coverage`, of each symbol in order."""
     found: dict[str, list[Span]] = {}
     for ticker, start, end in spans.iter_rows():
         found.setdefault(ticker, []).append((start, end))

@@ -12,11 +12,11 @@ import polars as pl
 from candlecast.domain.bar_builder import MINUTE, RefusedTick
 from candlecast.domain.frames import BARS, INSTANT, QUARANTINE, QUOTES, UNSTAMPED
 from candlecast.domain.market import Symbol, Timeframe, trading_calendar
-from candlecast.domain.sources import FeedBar, Fetched, Quote, Trade, is_simulated
+from candlecast.domain.sources import FeedBar, Fetched, Quote, Span, Trade, is_simulated
 from candlecast.pipelines.inlet import SourcedBar
-from candlecast.pipelines.missing import Span
 from candlecast.pipelines.stamping import store_fetched, without_inventions_over
-from candlecast.store.bars import BarsWritten, Coverage, read_bars, write_bars
+from candlecast.store.bars import BarsWritten, read_bars, write_bars
+from candlecast.store.coverage import make_coverage
 from candlecast.store.quarantine import write_quarantine
 from candlecast.store.quotes import write_quotes
 from candlecast.store.stores import Stores
@@ -24,12 +24,6 @@ from candlecast.store.symbols import read_symbols, write_symbols
 
 TIMEFRAME: Final = Timeframe(1)
 MICROSECOND: Final = timedelta(microseconds=1)
-SPANS: Final[dict[str, pl.DataType | type[pl.DataType]]] = {
-    "symbol": pl.String,
-    "start_at": INSTANT,
-    "end_at": INSTANT,
-    "source": pl.String,
-}
 
 
 class Recorder:
@@ -158,10 +152,8 @@ class Recorder:
             write_quarantine(self._stores.database, TIMEFRAME, frame, self._stores.clock.now())
 
     def _write(self, bars: pl.DataFrame, covered: Mapping[str, Span], now: datetime) -> BarsWritten:
-        coverage = None
-        if covered and self._is_covering:
-            rows = [(ticker, *span, self._source) for ticker, span in sorted(covered.items())]
-            coverage = Coverage(pl.DataFrame(rows, schema=SPANS, orient="row"), now)
+        answered = covered if self._is_covering else {}
+        coverage = make_coverage(answered, self._source, now)
         return write_bars(self._stores.database, TIMEFRAME, bars, coverage)
 
     def _stamp(self, keys: set[tuple[str, datetime]]) -> datetime:

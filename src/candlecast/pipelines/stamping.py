@@ -23,13 +23,12 @@ from candlecast.errors import DatabaseBusy
 from candlecast.pipelines.universe import instants
 from candlecast.store.bars import (
     BarsWritten,
-    Coverage,
     PinnedMeanwhile,
     read_bars,
     read_ends,
     write_bars,
 )
-from candlecast.store.coverage import SPANS, read_coverage
+from candlecast.store.coverage import Coverage, make_coverage, read_coverage
 from candlecast.store.pins import read_pins
 from candlecast.store.quarantine import write_quarantine
 from candlecast.store.stores import Stores
@@ -75,7 +74,8 @@ def store_fetched(
     kept = {*dated["symbol"].unique(), *answered} - {*refused}
     write_symbols(stores.database, [traded[t] for t in kept if t not in known])
     _set_aside(stores, timeframe, fetched, {*known} | kept)
-    coverage = _coverage(answered, kept, source, stores.clock.now())
+    spans = {ticker: span for ticker, span in answered.items() if ticker in kept}
+    coverage = make_coverage(spans, source, stores.clock.now())
     delay = timedelta(seconds=delay_seconds)
     written = _write_stamped(stores, dated, timeframe, delay, coverage)
     told = tuple(dated["symbol"].unique().sort())
@@ -105,14 +105,6 @@ def _set_aside(stores: Stores, timeframe: Timeframe, fetched: Fetched, symbols: 
     own = rows.filter(pl.col("symbol").is_in(list(symbols)))
     answered = fetched.bars.select("symbol", "source").unique()
     write_quarantine(stores.database, timeframe, own, stores.clock.now(), answered=answered)
-
-
-def _coverage(
-    answered: dict[str, tuple[datetime, datetime]], kept: set[str], source: str, now: datetime
-) -> Coverage | None:
-    spans = [(ticker, *span, source) for ticker, span in answered.items() if ticker in kept]
-    schema = {**SPANS, "source": pl.String}
-    return Coverage(pl.DataFrame(spans, schema=schema, orient="row"), now) if spans else None
 
 
 def _dated(

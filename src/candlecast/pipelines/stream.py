@@ -13,12 +13,11 @@ import polars as pl
 
 from candlecast.domain.bar_builder import MINUTE, BarBuilder, minute_of, next_minute
 from candlecast.domain.market import Symbol
-from candlecast.domain.sources import BarSource, Feed, FeedBar, FeedSource, Fetched, Trade
+from candlecast.domain.sources import BarSource, Feed, FeedBar, FeedSource, Fetched, Span, Trade
 from candlecast.errors import CandlecastError, DatabaseBusy, InvalidSpec, RetryableError
 from candlecast.pipelines.derived import Deriver, LargeTrades
 from candlecast.pipelines.healing import Healer, gaps_at_start
 from candlecast.pipelines.inlet import Alive, Event, Inlet
-from candlecast.pipelines.missing import Span
 from candlecast.pipelines.recorder import Recorder
 from candlecast.pipelines.stream_options import StreamOptions, StreamRun, ignore
 from candlecast.pipelines.watchdog import FLIGHT, Reconciler, Watchdog
@@ -66,7 +65,7 @@ class Streamer:
         self._stores, self._source, self._options = stores, source, options
         self._clock, self._on_closed = stores.clock, on_closed
         self._symbols = {symbol.ticker: symbol for symbol in symbols}
-        self._deriver = Deriver(stores, symbols, options.tell) if options.is_deriving else None
+        self._deriver = Deriver(stores, options.tell) if options.is_deriving else None
         self._large = LargeTrades(stores, options.source)
         self._recorder = Recorder(stores, symbols, options.source, is_covering=options.is_covering)
         self._builder = BarBuilder(options.delays)

@@ -11,7 +11,7 @@ import polars as pl
 from candlecast.domain.catalog import PROVIDERS
 from candlecast.domain.frames import INSTANT, QUOTES, UNSTAMPED
 from candlecast.domain.market import MINUTES, Clock, Symbol, Timeframe, trading_calendar
-from candlecast.domain.sources import Fetched, FetchedRows, Request
+from candlecast.domain.sources import Fetched, FetchedRows, Request, Span
 from candlecast.domain.tickers import VENUE_DOLLARS, vendor_names
 from candlecast.errors import InvalidSpec, NotFound
 from candlecast.providers.exchange_client import ExchangeClient
@@ -30,7 +30,6 @@ CANDLES: Final = {
 }
 TIMED_BY_TRADE: Final = ("coinbase",)
 """Venues whose ticker bears the time of the last trade; that of others, the ticker's own."""
-Span = tuple[datetime, datetime]
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import polars as pl
 from candlecast.domain.catalog import PROVIDERS
 from candlecast.domain.frames import ACTIONS, INSTANT, QUARANTINE, QUOTES, UNSTAMPED
 from candlecast.domain.market import Clock, Symbol, Timeframe, trading_calendar
-from candlecast.domain.sources import Fetched, FetchedRows, Request
+from candlecast.domain.sources import Fetched, FetchedRows, Request, Span
 from candlecast.domain.tickers import vendor_names
 from candlecast.errors import InvalidSpec, NotFound
 from candlecast.providers.http import Politeness
@@ -30,7 +30,6 @@ from candlecast.providers.yahoo_settled import (
     SOURCE,
     Answered,
     Question,
-    Span,
     as_span,
     settled,
 )

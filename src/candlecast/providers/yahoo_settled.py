@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
 import numpy as np
 import polars as pl
 
 from candlecast.domain.market import Symbol, Timeframe, TradingCalendar, trading_calendar
+from candlecast.domain.sources import Span
 from candlecast.errors import NotFound
 from candlecast.providers.rows import closed_bars
 from candlecast.providers.sifting import Sifted, sift
@@ -28,7 +29,6 @@ SILENT_SESSIONS: Final = 5
 LOOK_BACK: Final = timedelta(days=21)
 """How far before a span the daily chart is read, so that silence shows in short spans too: more
 than `SILENT_SESSIONS` sessions of any market, holidays included."""
-Span: TypeAlias = tuple[datetime, datetime]
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from candlecast.domain.market import Timeframe
 from candlecast.errors import RetryableError
 from candlecast.store.bulk import Bulk
 from candlecast.store.changes import SPANS, note_changes
-from candlecast.store.coverage import add_coverage
+from candlecast.store.coverage import Coverage, add_coverage
 from candlecast.store.database import Database
 from candlecast.store.pins import read_pins
 from candlecast.store.statements import (
@@ -49,7 +49,6 @@ from candlecast.store.tables import symbols as symbol_table
 
 __all__ = [
     "BarsWritten",
-    "Coverage",
     "read_bars",
     "read_ends",
     "read_extent",
@@ -84,14 +83,6 @@ class BarsWritten:
         )
 
 
-@dataclass(frozen=True, eq=False)
-class Coverage:
-    """What was answered to the end at `checked_at`: symbol, start_at, end_at, source."""
-
-    spans: pl.DataFrame
-    checked_at: datetime
-
-
 def write_bars(
     database: Database,
     timeframe: Timeframe,
@@ -111,7 +102,7 @@ def write_bars(
         if pins is not None and not read_pins(bulk, timeframe).equals(pins):
             raise PinnedMeanwhile("a stored result was just made of these bars; stamp them again")
         if coverage is not None:
-            add_coverage(bulk, timeframe, coverage.spans, coverage.checked_at)
+            add_coverage(bulk, timeframe, coverage)
         if bars.is_empty():
             return BarsWritten()
         rows = with_ids(bars, read_ids(bulk)).with_columns(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
@@ -11,6 +12,7 @@ import sqlalchemy as sa
 
 from candlecast.domain.frames import INSTANT
 from candlecast.domain.market import Timeframe
+from candlecast.domain.sources import Span
 from candlecast.store.bulk import Bulk
 from candlecast.store.database import Database
 from candlecast.store.statements import schema_of, shaped
@@ -33,17 +35,28 @@ def read_coverage(
     return merged_spans(with_tickers(frame, ids, "start_at"), ["symbol"]).select(*SPANS)
 
 
-def add_coverage(
-    bulk: Bulk, timeframe: Timeframe, spans: pl.DataFrame, checked_at: datetime
-) -> None:
-    """Note `spans` (symbol, start_at, end_at, source) in a transaction of the caller's.
+@dataclass(frozen=True, eq=False)
+class Coverage:
+    """What was answered to the end at `checked_at`: symbol, start_at, end_at, source."""
+
+    spans: pl.DataFrame
+    checked_at: datetime
+
+
+def make_coverage(spans: Mapping[str, Span], source: str, checked_at: datetime) -> Coverage | None:
+    """That `source` has answered these spans, by ticker; None where there are none."""
+    rows = [(ticker, *span, source) for ticker, span in sorted(spans.items())]
+    schema = {**SPANS, "source": pl.String}
+    return Coverage(pl.DataFrame(rows, schema=schema, orient="row"), checked_at) if rows else None
+
+
+def add_coverage(bulk: Bulk, timeframe: Timeframe, coverage: Coverage) -> None:
+    """Note what was answered, in a transaction of the caller's.
 
     Touching spans of one source become one, so that a feed that goes on needs one row.
     """
-    if spans.is_empty():
-        return
     group = ["symbol_id", "source"]
-    named = with_ids(spans, read_ids(bulk)).select(*group, "start_at", "end_at")
+    named = with_ids(coverage.spans, read_ids(bulk)).select(*group, "start_at", "end_at")
     ids = named["symbol_id"].unique().to_list()
     of_these = sa.and_(table.c.timeframe == timeframe.minutes, table.c.symbol_id.in_(ids))
     columns = [table.c[name] for name in named.columns]
@@ -53,7 +66,7 @@ def add_coverage(
     for row in absorbed.iter_rows(named=True):
         bulk.run(sa.delete(table).where(of_these, *(table.c[n] == row[n] for n in row)))
     fresh = merged.join(stored, on=named.columns, how="anti").with_columns(
-        timeframe=pl.lit(timeframe.minutes), checked_at=pl.lit(checked_at).cast(INSTANT)
+        timeframe=pl.lit(timeframe.minutes), checked_at=pl.lit(coverage.checked_at).cast(INSTANT)
     )
     bulk.upsert(table, shaped(table, fresh), "update")
 
