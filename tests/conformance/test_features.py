@@ -108,7 +108,7 @@ def test_after_the_warm_up_a_value_is_missing_only_where_nothing_moves(name, nas
 @every_feature
 def test_a_model_sees_only_what_states_its_range_and_keeps_it(name, values, nasty_values):
     entry = FEATURES.get(name)
-    if not entry.is_scale_free:
+    if not entry.is_input:
         assert name not in standard_set()
         return
     stated = RANGE.search(inspect.getdoc(entry.expression) or "")
@@ -124,7 +124,7 @@ def test_a_model_sees_no_levels_of_price_or_volume(
     name, values, nasty_values, values_of_larger, values_of_minute
 ):
     fair, nasty = values_of_larger
-    if not FEATURES.get(name).is_scale_free:
+    if not FEATURES.get(name).is_input:
         assert (fair[name] / values[name]).median() > 100
         return
     np.testing.assert_allclose(fair[name], values[name], rtol=1e-9, atol=1e-9)

@@ -56,7 +56,10 @@ def features_of(**columns: float | None) -> pl.DataFrame:
 
 def labels_of(value: float | None, horizons: tuple[str, ...] = ("1D", "1W")) -> pl.DataFrame:
     rows = [
-        (s, day(n), h, 1, value, day(n + 2)) for s in TICKERS for n in range(3) for h in horizons
+        (s, day(n), h, 1, value, day(n + 2), 0.25)
+        for s in TICKERS
+        for n in range(3)
+        for h in horizons
     ]
     return LABELS.conform(pl.DataFrame(rows, schema=LABELS.columns, orient="row"))
 

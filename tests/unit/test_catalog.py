@@ -66,14 +66,14 @@ def test_registering_returns_the_plug_in_unchanged():
 
 
 def test_a_feature_is_entered_with_all_that_is_known_of_it():
-    @feature("of_this_test", warmup_bars=3, scope="universe", is_scale_free=False)
+    @feature("of_this_test", warmup_bars=3, scope="universe", is_input=False)
     def of_this_test() -> pl.Expr:
         """Twice the close."""
         return pl.col("close") * 2
 
     try:
         entry = FEATURES.get("of_this_test")
-        assert entry == Feature("of_this_test", of_this_test, 3, "universe", is_scale_free=False)
+        assert entry == Feature("of_this_test", of_this_test, 3, "universe", is_input=False)
         assert FEATURES.describe("of_this_test") == "Twice the close."
     finally:
         FEATURES._entries.pop("of_this_test")

@@ -13,16 +13,19 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Final, Generic, Literal, Protocol, Self, TypeVar
+from typing import Any, Final, Generic, Literal, Protocol, Self, TypeAlias, TypeVar
 
 import polars as pl
 
 from candlecast.domain.distribution import FloatArray
 from candlecast.domain.examples import Examples, Rows
-from candlecast.domain.market import Timeframe, TradingCalendar
+from candlecast.domain.market import Timeframe
 from candlecast.errors import InvalidSpec, NotFound
 
 T = TypeVar("T")
+LabelFunction: TypeAlias = Callable[..., pl.DataFrame]
+Scope: TypeAlias = Literal["symbol", "universe"]
+FeatureTable: TypeAlias = Literal["ohlcv", "sentiment"]
 
 
 class Catalog(Generic[T]):
@@ -60,7 +63,8 @@ class Catalog(Generic[T]):
     def describe(self, name: str) -> str:
         """The first line of the plug-in's docstring."""
         entry = self.get(name)
-        text = inspect.getdoc(getattr(entry, "expression", entry)) or ""
+        described = getattr(entry, "expression", getattr(entry, "compute", entry))
+        text = inspect.getdoc(described) or ""
         return text.partition("\n")[0]
 
     def _import_all(self) -> None:
@@ -105,37 +109,56 @@ class Feature:
     A feature of scope ``symbol`` is evaluated within each segment (a symbol between two real
     gaps), one of scope ``universe`` across all symbols of one ``ts``: it names the symbol features
     that it compares. The first `warmup_bars` values of a segment are null.
-    `is_scale_free` says whether a model may see it: ratios, z-scores and logarithms, but no
-    price or volume levels.
+    `is_input` says whether a model may see it: then it is scale-free, a ratio, z-score or
+    logarithm, never a level. The others are stored and shown, in the units that people know.
+    `table` says where its values are stored, and what it is made of: prices alone, or news,
+    posts and indices as well.
     """
 
     name: str
     expression: Callable[[], pl.Expr]
     warmup_bars: int
-    scope: Literal["symbol", "universe"] = "symbol"
-    is_scale_free: bool = True
+    scope: Scope = "symbol"
+    is_input: bool = True
+    table: FeatureTable = "ohlcv"
 
 
-class Label(Protocol):
-    """What happened after a bar: PRICES in, LABELS out."""
+@dataclass(frozen=True)
+class Label:
+    """A kind of outcome, and its horizons on daily and on finer bars by default.
 
-    def __call__(
-        self,
-        prices: pl.DataFrame,
-        *,
-        timeframe: Timeframe,
-        horizons: Sequence[str],
-        calendars: dict[str, TradingCalendar],
-    ) -> pl.DataFrame:
-        """One row for each (symbol, ts, horizon); `value` is null until `end_at` has come.
+    `compute(prices, *, timeframe, horizons, calendars, ...)` takes PRICES, a Timeframe, names of
+    horizons and a calendar for each ticker, with keyword parameters of its own that have defaults.
+    It returns LABELS, one row for each (symbol, ts, horizon): `value` is null until `end_at` has
+    come.
+    """
 
-        `calendars` maps each ticker to its calendar.
-        """
+    name: str
+    compute: LabelFunction
+    daily: tuple[str, ...]
+    intraday: tuple[str, ...]
+
+    def default_horizons(self, timeframe: Timeframe) -> tuple[str, ...]:
+        """The horizons when none are named."""
+        return self.daily if timeframe.is_daily else self.intraday
+
+
+class Scorer(Protocol):
+    """How good or bad a text is for whom it speaks of; constructed with keyword parameters."""
+
+    @property
+    def id(self) -> str:
+        """Name and content hash: two scorers with one id give one text one score."""
+        ...
+
+    def score(self, texts: Sequence[str]) -> FloatArray:
+        """(n_texts,) in [-1, 1], bad to good; 0 where nothing is said. Each text by itself."""
         ...
 
 
 FEATURES: Final[Catalog[Feature]] = Catalog("feature", "candlecast.features")
 LABELS: Final[Catalog[Label]] = Catalog("label", "candlecast.labels")
+SCORERS: Final[Catalog[Callable[..., Scorer]]] = Catalog("scorer", "candlecast.scorers")
 MODELS: Final[Catalog[Callable[..., Any]]] = Catalog("model", "candlecast.models")
 PROVIDERS: Final[Catalog[Callable[..., Any]]] = Catalog("provider", "candlecast.providers")
 
@@ -144,13 +167,27 @@ def feature(
     name: str,
     *,
     warmup_bars: int,
-    scope: Literal["symbol", "universe"] = "symbol",
-    is_scale_free: bool = True,
+    scope: Scope = "symbol",
+    is_input: bool = True,
+    table: FeatureTable = "ohlcv",
 ) -> Callable[[Callable[[], pl.Expr]], Callable[[], pl.Expr]]:
     """Decorator: enter a function that yields a Polars expression as a feature called `name`."""
 
     def enter(expression: Callable[[], pl.Expr]) -> Callable[[], pl.Expr]:
-        FEATURES.register(name)(Feature(name, expression, warmup_bars, scope, is_scale_free))
+        entry = Feature(name, expression, warmup_bars, scope, is_input, table)
+        FEATURES.register(name)(entry)
         return expression
+
+    return enter
+
+
+def label(
+    name: str, *, daily: tuple[str, ...], intraday: tuple[str, ...]
+) -> Callable[[LabelFunction], LabelFunction]:
+    """Decorator: enter a function as a label called `name`, with its default horizons."""
+
+    def enter(compute: LabelFunction) -> LabelFunction:
+        LABELS.register(name)(Label(name, compute, daily, intraday))
+        return compute
 
     return enter

@@ -162,6 +162,19 @@ POSTS: Final = FrameSpec(
     nullable=frozenset({"author", "weight"}),
 )
 
+TEXTS: Final = FrameSpec(
+    "TEXTS",  # news and posts as features see them: scored
+    {
+        "id": pl.String,
+        "kind": pl.String,  # news or post
+        "symbols": pl.List(pl.String),  # tickers it speaks of; empty: of the market
+        "weight": pl.Float64,  # how much it counts, > 0
+        "score": pl.Float64,  # from -1, bad for them, to 1
+        "known_at": INSTANT,
+    },
+    key=("id",),
+)
+
 INDICES: Final = FrameSpec(
     "INDICES",
     {
@@ -260,9 +273,10 @@ LABELS: Final = FrameSpec(
         "horizon_bars": pl.Int64,
         "value": pl.Float64,  # log return, or the class of a classifying label
         "end_at": INSTANT,  # when the outcome is known; later than every bar for open labels
+        "confidence": pl.Float64,  # in [0, 1]: how clearly the outcome is on its side
     },
     key=("symbol", "ts", "horizon"),
-    nullable=frozenset({"value"}),
+    nullable=frozenset({"value", "confidence"}),
 )
 
 FORECASTS: Final = FrameSpec(

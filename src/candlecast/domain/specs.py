@@ -58,12 +58,13 @@ class LabelSpec(Spec):
     """What is forecast, shortest horizon first, and where Bullish and Bearish begin.
 
     `threshold` is ``fixed:0.02`` (simple returns beyond ±2 %) or ``scaled`` (the symbol's own
-    terciles, known at as_of).
+    terciles, known at as_of). `parameters` are those of the label's kind.
     """
 
     kind: str = "forward_return"
     horizons: tuple[str, ...] = ("1D", "1W", "1M")
     threshold: str = "scaled"
+    parameters: Mapping[str, Parameter] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not self.horizons:

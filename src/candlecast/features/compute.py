@@ -20,8 +20,10 @@ from typing import Final
 import polars as pl
 
 from candlecast.domain.catalog import FEATURES, Feature
+from candlecast.domain.facts import Facts
 from candlecast.domain.frames import PRICES
 from candlecast.errors import InvalidSpec
+from candlecast.features.fact_inputs import FACT_INPUTS, with_fact_inputs
 from candlecast.features.inputs import INPUTS
 
 SETTLING_BARS: Final = 300
@@ -33,18 +35,22 @@ _MARKET: Final = "_market"  # a number for each ts, and one for its late symbols
 
 
 def standard_set() -> tuple[str, ...]:
-    """The names of all features that a model may see, sorted."""
-    return tuple(name for name in FEATURES.names() if FEATURES.get(name).is_scale_free)
+    """The names of all features of prices that a model may see, sorted."""
+    entries = map(FEATURES.get, FEATURES.names())
+    return tuple(entry.name for entry in entries if entry.is_input and entry.table == "ohlcv")
 
 
-def compute(prices: pl.DataFrame, names: Sequence[str]) -> pl.DataFrame:
+def compute(prices: pl.DataFrame, names: Sequence[str], facts: Facts | None = None) -> pl.DataFrame:
     """FEATURES of every row of PRICES: the features `names`, in this order.
 
-    Warm-up is null; no value is NaN or infinite. NotFound names the close matches of a name.
+    `facts` are what is known besides prices; each row sees what was known when its bar was.
+    Warm-up is null, and so is what is made of an absent source; no value is NaN or infinite.
+    NotFound names the close matches of a name.
     """
     plan = _Plan.of(names)
     inputs = (INPUTS[name]().over("segment").alias(name) for name in plan.inputs)
-    frame = _with_age(prices).with_columns(inputs)
+    frame = with_fact_inputs(prices, facts or Facts.none(), plan.fact_inputs)
+    frame = _with_age(frame).with_columns(inputs)
     frame = _evaluated(frame, plan.symbol, "segment")
     as_of = pl.col("known_at")
     if plan.universe:
@@ -53,11 +59,11 @@ def compute(prices: pl.DataFrame, names: Sequence[str]) -> pl.DataFrame:
     return frame.select("symbol", "ts", as_of.alias("as_of"), *plan.names)
 
 
-def newest(prices: pl.DataFrame, names: Sequence[str]) -> pl.DataFrame:
+def newest(prices: pl.DataFrame, names: Sequence[str], facts: Facts | None = None) -> pl.DataFrame:
     """The last row of each symbol, as `compute` gives it, from no more bars than that takes."""
     last = prices.group_by("symbol").agg(pl.col("ts").last())
     windows = _windows(prices, last["ts"].unique(), _Plan.of(names).window_bars)
-    features = compute(windows, names)
+    features = compute(windows, names, facts)
     return features.join(last, on=["symbol", "ts"], how="semi", maintain_order="left")
 
 
@@ -65,6 +71,7 @@ def newest(prices: pl.DataFrame, names: Sequence[str]) -> pl.DataFrame:
 class _Plan:
     names: tuple[str, ...]
     inputs: tuple[str, ...]
+    fact_inputs: tuple[str, ...]
     symbol: tuple[Feature, ...]
     universe: tuple[Feature, ...]
 
@@ -76,9 +83,12 @@ class _Plan:
         symbol = {name: entry for name, entry in wanted.items() if name not in universe}
         for entry in universe.values():
             symbol |= {name: FEATURES.get(name) for name in _named_by(entry, FEATURES.names())}
-        inputs = {name for entry in symbol.values() for name in _named_by(entry, INPUTS)}
-        entries = (tuple(symbol.values()), tuple(universe.values()))
-        return cls(tuple(wanted), tuple(sorted(inputs)), *entries)
+        allowed = {*INPUTS, *FACT_INPUTS}
+        named = {name for entry in symbol.values() for name in _named_by(entry, allowed)}
+        inputs, of_facts = (tuple(sorted(named & {*table})) for table in (INPUTS, FACT_INPUTS))
+        return cls(
+            tuple(wanted), inputs, of_facts, tuple(symbol.values()), tuple(universe.values())
+        )
 
     @property
     def window_bars(self) -> int:

@@ -253,7 +253,7 @@ def vol_of_vol_22() -> pl.Expr:
     return volatility_ratio(pl.col("bar_variance")).rolling_std(22, min_samples=11)
 
 
-@feature("atr_level_14", warmup_bars=100, is_scale_free=False)
+@feature("atr_level_14", warmup_bars=100, is_input=False)
 def atr_level_14() -> pl.Expr:
     """Average true range of 14 bars, in price units: shown, never seen by a model.
 

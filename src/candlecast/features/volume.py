@@ -78,7 +78,7 @@ def amihud_21() -> pl.Expr:
     return pl.when(is_known).then(log_ratio(short, long)).fill_null(0.0)
 
 
-@feature("volume_level", warmup_bars=0, is_scale_free=False)
+@feature("volume_level", warmup_bars=0, is_input=False)
 def volume_level() -> pl.Expr:
     """Volume of the bar, in units traded: shown, never seen by a model.
 
@@ -89,7 +89,7 @@ def volume_level() -> pl.Expr:
     return pl.col("volume")
 
 
-@feature("obv_level_63", warmup_bars=63, is_scale_free=False)
+@feature("obv_level_63", warmup_bars=63, is_input=False)
 def obv_level_63() -> pl.Expr:
     """On-balance volume gathered over 63 bars, in units: shown, never seen by a model.
 

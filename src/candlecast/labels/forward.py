@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from candlecast.domain.catalog import LABELS
+from candlecast.domain.catalog import label
 from candlecast.domain.distribution import FloatArray
 from candlecast.domain.frames import LABELS as FRAME
 from candlecast.domain.market import Horizon, Instants, Timeframe, TradingCalendar
@@ -20,7 +20,7 @@ MAX_SESSIONS: Final = 1 << 20
 """More than any calendar has: symbol and session make one ordered key."""
 
 
-@LABELS.register("forward_return")
+@label("forward_return", daily=("1D", "1W", "1M"), intraday=("30m", "1h", "1D"))
 def forward_return(
     prices: pl.DataFrame,
     *,
@@ -67,6 +67,7 @@ def forward_return(
             "horizon_bars": pl.Series(lengths, dtype=pl.Int64),
             "value": pl.Series(values, dtype=pl.Float64).fill_nan(None),
             "end_at": pl.Series(ends, dtype=pl.Datetime("us")).dt.replace_time_zone("UTC"),
+            "confidence": pl.Series([None], dtype=pl.Float64).new_from_index(0, len(of_bar)),
         },
         schema=FRAME.columns,
     )

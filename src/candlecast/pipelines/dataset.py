@@ -183,7 +183,7 @@ def _assemble(
 ) -> tuple[Rows, FloatArray, NDArray[np.datetime64], pl.DataFrame]:
     horizons = spec.labels.horizons
     tickers = market.tickers
-    labels = LABELS.get(spec.labels.kind)(
+    labels = LABELS.get(spec.labels.kind).compute(
         market.prices, timeframe=market.timeframe, horizons=horizons, calendars=market.calendars
     )
     shape = (len(kept), len(horizons))

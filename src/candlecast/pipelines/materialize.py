@@ -54,7 +54,7 @@ def materialize_features(stores: Stores, timeframe: str, span: Span) -> int:
 def materialize_labels(stores: Stores, spec: ExperimentSpec, span: Span) -> int:
     """Compute the labels of `spec` and store those within `span`; returns the rows that changed."""
     market = read_market(stores, Timeframe.parse(spec.timeframe), span.symbols, None)
-    labels = LABELS.get(spec.labels.kind)(
+    labels = LABELS.get(spec.labels.kind).compute(
         market.prices,
         timeframe=market.timeframe,
         horizons=spec.labels.horizons,

@@ -54,7 +54,7 @@ def settle(
 
 def _scored(due: pl.DataFrame, market: Market) -> pl.DataFrame:
     # The due forecasts whose outcome is known, with their own and the reference's quantiles.
-    labels = LABELS.get("forward_return")(
+    labels = LABELS.get("forward_return").compute(
         market.prices,
         timeframe=market.timeframe,
         horizons=tuple(due["horizon"].unique().sort()),

@@ -59,6 +59,15 @@ FACTS: Final = {
 }
 """The table of each kind of fact, by the name of its frame."""
 
+text_scores: Final = sa.Table(
+    "text_scores",  # how good or bad a text is, said by one scorer: no fact, made anew at any time
+    metadata,
+    key_column("scorer", sa.Text()),
+    key_column("text_sha256", sa.Text()),
+    required("score", sa.Double()),
+    sqlite_with_rowid=False,
+)
+
 EVENT_TIME: Final = {
     "ACTIONS": "ex_date",
     "NEWS": "published_at",

@@ -11,6 +11,7 @@ from typing import Final
 import polars as pl
 import sqlalchemy as sa
 
+from candlecast.domain.catalog import FeatureTable
 from candlecast.domain.frames import FEATURES, LABELS
 from candlecast.domain.market import Timeframe
 from candlecast.errors import InvalidSpec, NotFound
@@ -18,8 +19,15 @@ from candlecast.store import timescale, views
 from candlecast.store.database import Database
 from candlecast.store.statements import schema_of, within
 from candlecast.store.symbols import chosen, is_among, read_ids, with_ids, with_tickers
-from candlecast.store.tables import ml_features_ohlcv, ml_labels, ml_training_sets
+from candlecast.store.tables import (
+    ml_features_ohlcv,
+    ml_features_sentiment,
+    ml_labels,
+    ml_training_sets,
+)
 
+TABLES: Final = {"ohlcv": ml_features_ohlcv, "sentiment": ml_features_sentiment}
+"""The tables of feature values, by the name that a feature says."""
 FEATURE_NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,62}")
 LABEL_COLUMNS: Final = (*LABELS.columns, "kind")
 
@@ -37,23 +45,28 @@ class TrainingSet:
 
 
 def write_features(
-    database: Database, timeframe: Timeframe, features: pl.DataFrame, set_id: str
+    database: Database,
+    timeframe: Timeframe,
+    features: pl.DataFrame,
+    set_id: str,
+    table: FeatureTable = "ohlcv",
 ) -> int:
     """Store FEATURES as the newest values of their bars; how many rows were new or changed.
 
-    A feature without a column gets one. Features that `features` lacks become null in its rows.
+    A feature without a column in `table` gets one. Features that `features` lacks become null in
+    its rows.
     """
     FEATURES.check(features)
     if features.is_empty():
         return 0
     given = [name for name in features.columns if name not in FEATURES.columns]
-    stored = _ensure_columns(database, given)
+    stored = _ensure_columns(database, TABLES[table], given)
     rows = with_ids(features, read_ids(database)).with_columns(
         pl.lit(timeframe.minutes).alias("timeframe"),
         pl.lit(set_id).alias("set_id"),
         *(pl.lit(None, dtype=pl.Float64).alias(name) for name in stored if name not in given),
     )
-    return database.upsert(_features_table(stored), rows)
+    return database.upsert(_with_columns(TABLES[table], stored), rows)
 
 
 def read_features(
@@ -63,19 +76,20 @@ def read_features(
     symbols: Sequence[str] | None = None,
     start: datetime | None = None,
     end: datetime | None = None,
+    table: FeatureTable = "ohlcv",
 ) -> pl.DataFrame:
-    """FEATURES with start <= ts <= end as they were stored last."""
+    """FEATURES of one table with start <= ts <= end as they were stored last."""
     ids = chosen(read_ids(database), symbols)
     with database.reading() as connection:
-        names = sorted(views.feature_columns(connection))
-    table = _features_table(names)
+        names = sorted(views.feature_columns(connection, TABLES[table]))
+    stored = _with_columns(TABLES[table], names)
     columns = ["symbol_id", "ts", "as_of", *names]
-    query = sa.select(*(table.c[name] for name in columns)).where(
-        table.c.timeframe == timeframe.minutes,
-        is_among(table.c.symbol_id, ids, symbols),
-        *within(table.c.ts, start, end),
+    query = sa.select(*(stored.c[name] for name in columns)).where(
+        stored.c.timeframe == timeframe.minutes,
+        is_among(stored.c.symbol_id, ids, symbols),
+        *within(stored.c.ts, start, end),
     )
-    frame = database.read(query, schema_of(table.c[name] for name in columns))
+    frame = database.read(query, schema_of(stored.c[name] for name in columns))
     return FEATURES.check(with_tickers(frame, ids, "ts"))
 
 
@@ -132,27 +146,28 @@ def read_training_set(database: Database, set_id: str) -> TrainingSet:
     return TrainingSet(**row._asdict())
 
 
-def _ensure_columns(database: Database, names: Sequence[str]) -> list[str]:
-    # All feature columns there are, after adding those that `names` lack.
+def _ensure_columns(database: Database, table: sa.Table, names: Sequence[str]) -> list[str]:
+    # All feature columns of `table`, after adding those that `names` lack. A name stands in one
+    # table only: the view `features` shows both.
     for name in names:
-        if not FEATURE_NAME.fullmatch(name) or name in ml_features_ohlcv.c:
+        if not FEATURE_NAME.fullmatch(name) or name in table.c:
             raise InvalidSpec(f"{name!r} cannot name a feature; use a-z, 0-9 and _, at most 63")
     with database.transaction(lock="features") as connection:
-        stored = views.feature_columns(connection)
+        stored = views.feature_columns(connection, table)
         missing = [name for name in names if name not in stored]
         if missing:
             connection.execute(sa.text("DROP VIEW IF EXISTS features"))
             with timescale.renewing_feature_aggregates(connection):
                 for name in missing:
                     connection.exec_driver_sql(
-                        f'ALTER TABLE {ml_features_ohlcv.name} ADD COLUMN "{name}" DOUBLE PRECISION'
+                        f'ALTER TABLE {table.name} ADD COLUMN "{name}" DOUBLE PRECISION'
                     )
             views.recreate_features_view(connection)
     return sorted([*stored, *missing])
 
 
-def _features_table(names: Sequence[str]) -> sa.Table:
-    table = ml_features_ohlcv.to_metadata(sa.MetaData())
+def _with_columns(table: sa.Table, names: Sequence[str]) -> sa.Table:
+    wider = table.to_metadata(sa.MetaData())
     for name in names:
-        table.append_column(sa.Column(name, sa.Double()))
-    return table
+        wider.append_column(sa.Column(name, sa.Double()))
+    return wider

@@ -17,7 +17,7 @@ from candlecast.store import tables, timescale, views
 if TYPE_CHECKING:
     from alembic.config import Config
 
-HEAD: Final = "0002"
+HEAD: Final = "0003"
 """The newest revision under migrations/versions; with it, starting needs no Alembic."""
 
 
@@ -64,8 +64,8 @@ def upgrade(connection: sa.Connection) -> None:
 def downgrade(connection: sa.Connection, revision: str) -> None:
     """Take the schema back to `revision` (``base``: nothing is left).
 
-    The views of the tables that stay are there again afterwards; the aggregates, which came with
-    revision 0002, only where that is in force.
+    The ledger's views are there again afterwards; the others, and the aggregates, only where the
+    newest revision is in force.
     """
     from alembic import command
     from alembic.util import CommandError
@@ -79,7 +79,7 @@ def downgrade(connection: sa.Connection, revision: str) -> None:
     if reached == HEAD:
         _put_up(connection)
     elif reached is not None:
-        views.create_views(connection)
+        views.create_views(connection, views.FIRST)
 
 
 def _take_down(connection: sa.Connection) -> None:

@@ -152,6 +152,7 @@ ml_labels: Final = sa.Table(
     required("horizon_bars", sa.Integer()),
     sa.Column("value", sa.Double()),
     required("end_at", Instant()),
+    sa.Column("confidence", sa.Double()),
     sqlite_with_rowid=False,
 )
 
@@ -164,6 +165,21 @@ ml_training_sets: Final = sa.Table(
     required("n_rows", sa.BigInteger()),
     required("sha256", sa.Text()),
     required("created_at", Instant()),
+)
+
+ml_training_data: Final = sa.Table(
+    "ml_training_data",  # the rows of a training set, where somebody asked for them
+    metadata,
+    key_column("set_id", sa.Text()),
+    key_column("timeframe", sa.Integer()),
+    key_column("symbol_id", sa.Integer()),
+    key_column("ts", Instant()),
+    required("as_of", Instant()),
+    required("features", sa.Text()),  # JSON: value by name
+    required("targets", sa.Text()),  # JSON: value by horizon, null where it has not come
+    required("end_at", sa.Text()),  # JSON: when the outcome was known, by horizon
+    required("weight", sa.Double()),
+    sqlite_with_rowid=False,
 )
 
 ml_model_versions: Final = sa.Table(

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 import sqlalchemy as sa
 
 from candlecast.store.ledger_tables import ml_prediction_sources, ml_predictions
 from candlecast.store.statements import as_sql
-from candlecast.store.tables import ml_features_ohlcv, ml_labels, ml_model_versions, symbols
+from candlecast.store.tables import (
+    ml_features_ohlcv,
+    ml_features_sentiment,
+    ml_labels,
+    ml_model_versions,
+    symbols,
+)
 
-NAMES: Final = ("preds", "features", "ml_models_metadata", "ml_predictions_flat")
+FIRST: Final = ("preds", "ml_models_metadata", "ml_predictions_flat")
+"""Views of the tables of the first revision: they stand at every revision."""
+NAMES: Final = (*FIRST, "features", "ml_labels_flat")
 LABEL_KIND: Final = "forward_return"
 
 
@@ -20,24 +29,29 @@ def drop_views(connection: sa.Connection) -> None:
         connection.execute(sa.text(f"DROP VIEW IF EXISTS {name}"))
 
 
-def create_views(connection: sa.Connection) -> None:
-    """Create all of them; none may be there."""
-    _create(connection, "preds", _preds())
-    _create(connection, "ml_models_metadata", _models_metadata())
-    _create(connection, "ml_predictions_flat", _predictions_flat())
-    _create(connection, "features", _features(feature_columns(connection)))
+def create_views(connection: sa.Connection, names: Sequence[str] = NAMES) -> None:
+    """Create those called `names`; none of them may be there."""
+    queries = {
+        "preds": _preds,
+        "ml_models_metadata": _models_metadata,
+        "ml_predictions_flat": _predictions_flat,
+        "features": lambda: _features(connection),
+        "ml_labels_flat": _labels_flat,
+    }
+    for name in names:
+        _create(connection, name, queries[name]())
 
 
 def recreate_features_view(connection: sa.Connection) -> None:
-    """Make the view `features` show the columns its table has now."""
+    """Make the view `features` show the columns its tables have now."""
     connection.execute(sa.text("DROP VIEW IF EXISTS features"))
-    _create(connection, "features", _features(feature_columns(connection)))
+    create_views(connection, ["features"])
 
 
-def feature_columns(connection: sa.Connection) -> list[str]:
-    """The features that `ml_features_ohlcv` has columns for."""
-    columns = sa.inspect(connection).get_columns(ml_features_ohlcv.name)
-    return [c["name"] for c in columns if c["name"] not in ml_features_ohlcv.c]
+def feature_columns(connection: sa.Connection, table: sa.Table) -> list[str]:
+    """The features that a feature table has columns for."""
+    columns = sa.inspect(connection).get_columns(table.name)
+    return [c["name"] for c in columns if c["name"] not in table.c]
 
 
 def _create(connection: sa.Connection, name: str, query: sa.Select[tuple[object, ...]]) -> None:
@@ -64,8 +78,8 @@ def _preds() -> sa.Select[tuple[object, ...]]:
     )
 
 
-def _features(names: list[str]) -> sa.Select[tuple[object, ...]]:
-    f, label = ml_features_ohlcv, ml_labels
+def _features(connection: sa.Connection) -> sa.Select[tuple[object, ...]]:
+    f, said, label = ml_features_ohlcv, ml_features_sentiment, ml_labels
     return (
         sa.select(
             symbols.c.ticker,
@@ -73,10 +87,15 @@ def _features(names: list[str]) -> sa.Select[tuple[object, ...]]:
             f.c.ts.label("dt"),
             f.c.as_of,
             f.c.set_id,
-            *(sa.column(name, _selectable=f) for name in names),
+            *(sa.column(name, _selectable=f) for name in feature_columns(connection, f)),
+            *(sa.column(name, _selectable=said) for name in feature_columns(connection, said)),
             label.c.value.label("label_ret_1d"),
         )
         .join_from(f, symbols, symbols.c.id == f.c.symbol_id)
+        .outerjoin(
+            said,
+            sa.and_(*(said.c[name] == f.c[name] for name in ("timeframe", "symbol_id", "ts"))),
+        )
         .outerjoin(
             label,
             sa.and_(
@@ -88,6 +107,21 @@ def _features(names: list[str]) -> sa.Select[tuple[object, ...]]:
             ),
         )
     )
+
+
+def _labels_flat() -> sa.Select[tuple[object, ...]]:
+    row = ml_labels
+    return sa.select(
+        symbols.c.ticker,
+        row.c.timeframe,
+        row.c.ts.label("dt"),
+        row.c.kind.label("label_type"),
+        row.c.horizon,
+        row.c.horizon_bars,
+        row.c.value,
+        row.c.end_at.label("future_timestamp"),
+        row.c.confidence.label("label_confidence"),
+    ).join_from(row, symbols, symbols.c.id == row.c.symbol_id)
 
 
 def _models_metadata() -> sa.Select[tuple[object, ...]]:

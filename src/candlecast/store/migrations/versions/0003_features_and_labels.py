@@ -1,0 +1,47 @@
+"""Confidence of labels, scores of texts, rows of training sets."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from alembic import op
+
+from candlecast.store.schema import Instant
+
+revision = "0003"
+down_revision = "0002"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    op.add_column("ml_labels", sa.Column("confidence", sa.Double()))
+    op.create_table(
+        "text_scores",
+        sa.Column("scorer", sa.Text(), nullable=False),
+        sa.Column("text_sha256", sa.Text(), nullable=False),
+        sa.Column("score", sa.Double(), nullable=False),
+        sa.PrimaryKeyConstraint("scorer", "text_sha256", name="pk_text_scores"),
+        sqlite_with_rowid=False,
+    )
+    op.create_table(
+        "ml_training_data",
+        sa.Column("set_id", sa.Text(), nullable=False),
+        sa.Column("timeframe", sa.Integer(), nullable=False),
+        sa.Column("symbol_id", sa.Integer(), nullable=False),
+        sa.Column("ts", Instant(), nullable=False),
+        sa.Column("as_of", Instant(), nullable=False),
+        sa.Column("features", sa.Text(), nullable=False),
+        sa.Column("targets", sa.Text(), nullable=False),
+        sa.Column("end_at", sa.Text(), nullable=False),
+        sa.Column("weight", sa.Double(), nullable=False),
+        sa.PrimaryKeyConstraint(
+            "set_id", "timeframe", "symbol_id", "ts", name="pk_ml_training_data"
+        ),
+        sqlite_with_rowid=False,
+    )
+
+
+def downgrade() -> None:
+    op.drop_table("ml_training_data")
+    op.drop_table("text_scores")
+    op.drop_column("ml_labels", "confidence")
