@@ -14,6 +14,7 @@ from candlecast.domain.prices import make_prices
 from candlecast.providers.synthetic import make_market
 
 SEED = 7
+DAILY = Timeframe.parse("1d")
 FIRST_MINUTE = datetime(2024, 1, 1, tzinfo=UTC)
 REVISED_EVERY = 10
 
@@ -56,14 +57,20 @@ def revised(bars: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def daily_prices(n_symbols: int, n_sessions: int) -> pl.DataFrame:
-    """PRICES of a synthetic market on the sessions of XNYS."""
-    calendar, daily = trading_calendar("XNYS"), Timeframe.parse("1d")
+def daily_bars(n_symbols: int, n_sessions: int) -> pl.DataFrame:
+    """BARS of a synthetic market on the sessions of XNYS, known when they ended."""
     market = make_market(seed=SEED, n_symbols=n_symbols, n_sessions=n_sessions)
     opens = market.bars["ts"].dt.replace_time_zone(None).to_numpy()
-    ends = pl.Series(calendar.close_at(opens, daily)).dt.replace_time_zone("UTC")
-    bars = BARS.conform(market.bars.with_columns(known_at=ends))
-    return make_prices(bars, daily, dict.fromkeys(market.symbols, calendar))
+    ends = pl.Series(trading_calendar("XNYS").close_at(opens, DAILY)).dt.replace_time_zone("UTC")
+    return BARS.conform(market.bars.with_columns(known_at=ends))
+
+
+def daily_prices(n_symbols: int, n_sessions: int) -> pl.DataFrame:
+    """PRICES of the same market."""
+    bars = daily_bars(n_symbols, n_sessions)
+    return make_prices(
+        bars, DAILY, dict.fromkeys(bars["symbol"].unique(), trading_calendar("XNYS"))
+    )
 
 
 def frame_sha256(frame: pl.DataFrame) -> str:

@@ -10,12 +10,16 @@ import argparse
 from pathlib import Path
 from time import perf_counter
 
+import factors
 import features
 import forecasting
+import indicators_peer
 import ingesting
 import resampling
 import storage
 import streaming
+import tensors
+import universe
 import walk_forward
 from candlecast.domain.market import SystemClock
 from rendering import page
@@ -24,6 +28,12 @@ DOCUMENT = Path(__file__).resolve().parents[1] / "docs" / "benchmarks.md"
 MEASUREMENTS = {
     "walk_forward": walk_forward.measure,
     "features": features.measure,
+    "newest": features.measure_newest,
+    "indicators": indicators_peer.measure,
+    "factors": factors.measure,
+    "factors_postgres": factors.measure_postgres,
+    "tensors": tensors.measure,
+    "universe": universe.measure,
     "forecast": forecasting.measure,
     "sqlite": storage.measure_sqlite,
     "postgres": storage.measure_postgres,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import polars as pl
+from hypothesis import strategies as st
 
 from candlecast.domain.frames import BARS
 from candlecast.domain.market import Timeframe, TradingCalendar, trading_calendar
@@ -97,3 +98,47 @@ def nasty_prices(*, n_sessions: int = 520) -> pl.DataFrame:
         )
         frames.append(frame.head(30) if symbol == "SHORT_LIFE" else frame)
     return prices_of(stamped(pl.concat(frames), DAILY, trading_calendar("XNYS")))
+
+
+PIECES = st.tuples(
+    st.sampled_from(["walk", "still", "untraded", "without_range", "ticks", "leap", "silence"]),
+    st.integers(2, 90),
+)
+"""What happens to a symbol for some sessions; in a silence there are no bars."""
+
+
+def drawn_prices(pieces: list[tuple[str, int]], seed: int) -> pl.DataFrame:
+    """PRICES of one symbol to which `pieces` happen one after the other, after 70 sessions."""
+    rng = np.random.default_rng(seed)
+    frames, close, first = [], 50.0, 0
+    days = trading_calendar("XNYS").sessions
+    days = days[days >= np.datetime64("2010-01-04")].astype("datetime64[us]")
+    for kind, n_sessions in [("walk", 70), *pieces]:
+        dates = days[first : first + n_sessions]
+        first += n_sessions
+        if kind != "silence":
+            frames.append(_piece(kind, dates, close, rng))
+            close = float(frames[-1]["close"][-1])
+    return prices_of(stamped(pl.concat(frames), DAILY, trading_calendar("XNYS")))
+
+
+def _piece(kind: str, dates: np.ndarray, close: float, rng: np.random.Generator) -> pl.DataFrame:
+    n_sessions = len(dates)
+    closes = close * np.exp(np.cumsum(rng.normal(0, 0.02, n_sessions)))
+    closes = {"still": np.full(n_sessions, close), "leap": closes * 30.0}.get(kind, closes)
+    wide = 0.0 if kind in ("still", "without_range") else 0.01
+    opens = closes * np.exp(wide * rng.normal(0, 0.5, n_sessions))
+    high = np.maximum(opens, closes) * np.exp(wide * rng.exponential(0.5, n_sessions))
+    low = np.minimum(opens, closes) * np.exp(-wide * rng.exponential(0.5, n_sessions))
+    volume = np.exp(rng.normal(10, 1, n_sessions)).round()
+    columns = {"open": opens, "high": high, "low": low, "close": closes}
+    if kind == "ticks":
+        columns = {name: np.maximum(np.round(value, 1), 0.1) for name, value in columns.items()}
+    return pl.DataFrame(
+        {
+            "symbol": ["DRAWN"] * n_sessions,
+            "ts": pl.Series(dates).dt.replace_time_zone("UTC"),
+            **columns,
+            "volume": volume * (kind not in ("untraded", "still")),
+        }
+    )

@@ -13,6 +13,7 @@ __version__ = "0.1.0"
 _MODULES: Final = {
     "Clock": "domain.market",
     "ExperimentSpec": "domain.specs",
+    "Facts": "domain.facts",
     "FixedClock": "domain.market",
     "Horizon": "domain.market",
     "Settings": "config",
@@ -20,6 +21,7 @@ _MODULES: Final = {
     "Symbol": "domain.market",
     "SystemClock": "domain.market",
     "Timeframe": "domain.market",
+    "feature": "domain.catalog",
     "open_stores": "store.stores",
 }
 

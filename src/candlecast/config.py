@@ -25,6 +25,7 @@ _REMEDIES: Final = {
     "symbols": "list tickers with commas, e.g. AAPL,MSFT",
     "horizons": "list horizons with commas, e.g. 1D,1W,1M",
     "min_bars": f"use a whole number of at least {LEAST_BARS}, a year of daily bars",
+    "feature_files": "list Python files with commas, e.g. my_features.py",
     "cors_origins": "list origins with commas, e.g. https://example.com, without a path",
 }
 
@@ -59,6 +60,7 @@ class Settings(BaseSettings):
     min_bars: int = Field(default=500, ge=LEAST_BARS)
     cors_origins: CommaList = ()
     providers: CommaList = ()
+    feature_files: Annotated[tuple[Path, ...], NoDecode] = ()
     alpaca_key_id: SecretStr | None = None
     alpaca_secret_key: SecretStr | None = None
     coingecko_api_key: SecretStr | None = None
@@ -94,7 +96,9 @@ class Settings(BaseSettings):
     def _upper(cls, level: Any) -> Any:
         return level.upper() if isinstance(level, str) else level
 
-    @field_validator("symbols", "horizons", "cors_origins", "providers", mode="before")
+    @field_validator(
+        "symbols", "horizons", "cors_origins", "providers", "feature_files", mode="before"
+    )
     @classmethod
     def _split(cls, text: Any) -> Any:
         if not isinstance(text, str):

@@ -75,8 +75,9 @@ def test_the_commands_are_those_of_the_documentation():
     assert {" ".join(names) for names in COMMANDS} == {
         *("demo", "db upgrade", "ingest", "train", "evaluate", "forecast", "settle", "report"),
         *("models list", "models activate", "audit", "serve"),
-        *("labels compute", "features compute", "stream", "symbols list", "symbols set"),
-        *("data check", "db prune"),
+        *("labels list", "labels compute", "labels show", "stream", "symbols list", "symbols set"),
+        *("features list", "features show", "features materialize", "features compute"),
+        *("dataset list", "dataset show", "dataset export", "skew", "data check", "db prune"),
     }
 
 

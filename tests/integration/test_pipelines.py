@@ -8,7 +8,8 @@ from candlecast.domain.specs import ModelSpec
 from candlecast.pipelines.demo import run_demo
 from candlecast.pipelines.evaluate import evaluate
 from candlecast.pipelines.forecast import forecast
-from candlecast.pipelines.materialize import Span, materialize_features, materialize_labels
+from candlecast.pipelines.label import materialize_labels
+from candlecast.pipelines.materialize import Span, materialize_features
 from candlecast.pipelines.settle import settle
 from candlecast.pipelines.train import train
 from candlecast.providers.sample import ENDS_AT

@@ -1,195 +1,79 @@
-"""Features against TA-Lib and against naive twins that loop over the bars."""
+"""Features against TA-Lib, pandas and naive twins that loop over the bars."""
 
 from __future__ import annotations
 
 import math
-from types import SimpleNamespace
 
 import numpy as np
 import polars as pl
 import pytest
-import talib
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from candlecast.domain import volatility
 from candlecast.domain.catalog import FEATURES
 from candlecast.features.compute import compute
+from candlecast.features.volume_profile import volume_profiles
+from feature_twins import ALONE, assert_agree, by_segment, segments_of
+from input_twins import TWINS
+from naive_windows import columns_of, last, weighted
 from price_frames import daily_prices
-
-
-def last(x, n, function, n_least=None):
-    """`function` of the last `n` values at each bar; NaN with fewer than `n_least` of them."""
-    out = np.full(len(x), np.nan)
-    for i in range(len(x)):
-        window = x[max(0, i - n + 1) : i + 1]
-        window = window[~np.isnan(window)]
-        if len(window) >= (n_least or n):
-            out[i] = function(window)
-    return out
-
-
-def back(x, n):
-    return np.concatenate([np.full(n, np.nan), x[:-n]])
-
-
-def weighted(x, decay=0.94):
-    out = np.full(len(x), np.nan)
-    for i in range(1, len(x)):
-        weights = decay ** np.arange(i)[::-1]
-        out[i] = (weights * x[1 : i + 1]).sum() / weights.sum()
-    return out
-
-
-def ratio(variance, scale):
-    with np.errstate(divide="ignore"):
-        return np.clip(np.log(np.sqrt(variance)) - np.log(scale), -3, 3)
-
-
-def moved(change, n, scale):
-    return np.clip(change / (scale * math.sqrt(n)), -10, 10)
-
-
-def columns_of(segment):
-    o, h, low, c, v = (segment[n].to_numpy() for n in ("open", "high", "low", "close", "volume"))
-    r = np.log(c) - np.log(back(c, 1))
-    inside = 0.5 * np.log(h / low) ** 2 - (2 * math.log(2) - 1) * np.log(c / o) ** 2
-    bar = np.log(o / back(c, 1)) ** 2 + np.maximum(inside, 0)
-    variance = 0.8 * weighted(r**2) + 0.2 * last(r**2, 252, np.mean, 60)
-    scale = np.where(np.arange(len(c)) >= 60, np.sqrt(variance), np.nan)
-    return SimpleNamespace(o=o, h=h, l=low, c=c, v=v, r=r, bar=bar, s=scale, segment=segment)
-
-
-def har(n, n_least):
-    return lambda x: ratio(last(x.bar, n, np.mean, n_least), x.s)
-
-
-def amihud(x):
-    illiquidity = np.abs(x.r) / (x.c * x.v)
-    short, long = (last(illiquidity, n, np.mean, n // 4) for n in (21, 252))
-    return np.clip(np.log(short / long), -3, 3)
-
-
-def downside(x):
-    losses = last(np.minimum(x.r, 0) ** 2, 22, np.sum, 1)
-    return losses / last(x.r**2, 22, np.sum, 1)
-
-
-def volume_z(x):
-    level = np.clip(np.log(x.v / last(x.v, 63, np.mean, 1)), -3, 3)
-    mean = last(level, 63, np.mean, 20)
-    return np.clip((level - mean) / last(level, 63, lambda w: np.std(w, ddof=1), 20), -5, 5)
-
-
-def slope(x):
-    place = np.arange(21)
-    return last(np.log(x.c), 21, lambda w: np.polyfit(place, w, 1)[0])
-
-
-def bands(x, width):
-    upper, middle, lower = talib.BBANDS(x.c, 20, width, width)
-    return upper, middle, lower
-
-
-def percent_b(x):
-    upper, _, lower = bands(x, 2.0)
-    return np.clip((x.c - lower) / (upper - lower), -1, 2)
-
-
-def turn(x):
-    dates = x.segment["ts"]
-    length = dates.dt.month_end().dt.day().to_numpy()
-    return np.cos(2 * np.pi * dates.dt.day().to_numpy() / length)
-
-
-TWINS = {
-    "absolute_ewma_ratio": lambda x: ratio(weighted(np.abs(x.r)) ** 2, x.s),
-    "absolute_return_1": lambda x: moved(np.abs(x.r), 1, x.s),
-    "adx_14": lambda x: talib.ADX(x.h, x.l, x.c, 14) / 100,
-    "amihud_21": amihud,
-    "atr_level_14": lambda x: talib.ATR(x.h, x.l, x.c, 14),
-    "atr_ratio_14": lambda x: ratio((talib.ATR(x.h, x.l, x.c, 14) / x.c) ** 2, x.s),
-    "bollinger_position_20": percent_b,
-    "bollinger_width_20": lambda x: ratio((bands(x, 1.0)[0] / bands(x, 1.0)[1] - 1) ** 2, x.s),
-    "cci_20": lambda x: talib.CCI(x.h, x.l, x.c, 20) / 100,
-    "day_of_week": lambda x: (x.segment["ts"].dt.weekday().to_numpy() - 4) / 3,
-    "downside_share_22": downside,
-    "ema_distance_20": lambda x: moved(np.log(x.c / talib.EMA(x.c, 20)), 20, x.s),
-    "ewma_ratio": lambda x: ratio(weighted(x.r**2), x.s),
-    "har_1": har(1, 1),
-    "har_5": har(5, 2),
-    "har_22": har(22, 11),
-    "har_66": har(66, 33),
-    "har_252": har(252, 126),
-    "high_distance_252": lambda x: moved(np.log(x.c / last(x.h, 252, np.max, 126)), 252, x.s),
-    "macd_12_26": lambda x: moved(talib.MACD(x.c, 12, 26, 9)[0] / x.c, 1, x.s),
-    "mfi_14": lambda x: talib.MFI(x.h, x.l, x.c, x.v, 14) / 50 - 1,
-    "obv_change_21": lambda x: (
-        (talib.OBV(x.c, x.v) - back(talib.OBV(x.c, x.v), 21)) / last(x.v, 21, np.sum, 1)
-    ),
-    "obv_level_63": lambda x: talib.OBV(x.c, x.v) - back(talib.OBV(x.c, x.v), 63),
-    "overnight_gap": lambda x: moved(np.log(x.o / back(x.c, 1)), 1, x.s),
-    "parkinson_ratio_10": lambda x: ratio(
-        last(np.log(x.h / x.l) ** 2 / (4 * math.log(2)), 10, np.mean, 5), x.s
-    ),
-    "quarter_ago_63": lambda x: ratio(last(back(x.bar, 60), 6, np.max, 1), x.s),
-    "range_position_63": lambda x: (
-        (x.c - last(x.l, 63, np.min)) / (last(x.h, 63, np.max) - last(x.l, 63, np.min))
-    ),
-    "rate_of_change_10": lambda x: moved(talib.ROCP(x.c, 10), 10, x.s),
-    "return_1": lambda x: moved(x.r, 1, x.s),
-    "return_5": lambda x: moved(np.log(x.c / back(x.c, 5)), 5, x.s),
-    "return_21": lambda x: moved(np.log(x.c / back(x.c, 21)), 21, x.s),
-    "rsi_14": lambda x: talib.RSI(x.c, 14) / 50 - 1,
-    "sma_distance_50": lambda x: moved(np.log(x.c / talib.SMA(x.c, 50)), 50, x.s),
-    "stochastic_14": lambda x: talib.STOCH(x.h, x.l, x.c, 14, 3, 0, 3, 0)[0] / 50 - 1,
-    "trend_slope_21": lambda x: moved(slope(x) * 21, 21, x.s),
-    "turn_of_month": turn,
-    "vol_of_vol_22": lambda x: last(ratio(x.bar, x.s), 22, lambda w: np.std(w, ddof=1), 11),
-    "volatility_level": lambda x: np.log(x.s),
-    "volume_level": lambda x: x.v,
-    "volume_z_63": volume_z,
-    "williams_r_14": lambda x: talib.WILLR(x.h, x.l, x.c, 14) / 50 + 1,
-}
-
-
-@pytest.fixture(scope="module")
-def computed(prices):
-    return compute(prices, FEATURES.names())
-
-
-@pytest.fixture(scope="module")
-def segments(prices):
-    return [columns_of(part) for part in prices.partition_by("segment", maintain_order=True)]
-
-
-@pytest.mark.filterwarnings("ignore:invalid value encountered:RuntimeWarning")
-@pytest.mark.parametrize("name", TWINS)
-def test_a_feature_of_one_symbol_agrees_with_its_twin(name, computed, segments):
-    warmup_bars = FEATURES.get(name).warmup_bars
-    for x, values in zip(segments, by_segment(computed[name], segments), strict=True):
-        np.testing.assert_allclose(
-            values[warmup_bars:], TWINS[name](x)[warmup_bars:], rtol=1e-9, atol=1e-10
-        )
-
-
-def by_segment(column, segments):
-    lengths = [len(x.c) for x in segments]
-    return np.split(column.to_numpy(), np.cumsum(lengths)[:-1])
-
-
-def test_every_feature_of_one_symbol_has_a_twin():
-    alone = {name for name in FEATURES.names() if FEATURES.get(name).scope == "symbol"}
-    assert alone == set(TWINS)
-
+from shown_twins import SHOWN_TWINS
 
 MARKETS = {
     "market_return_1": ("return_1", np.mean),
     "market_return_5": ("return_5", np.mean),
     "market_dispersion_1": ("return_1", np.std),
+    "market_simple_return_1": ("simple_return_1", np.mean),
     "market_volatility_1": ("har_1", np.median),
     "market_volatility_5": ("har_5", np.median),
 }
+RANKS = {"return_rank_21": "return_21", "volatility_rank_5": "har_5"}
+MOVES_WITH_MARKET = ("market_beta_126", "market_correlation_126")
+NAMES = tuple(name for name in FEATURES.names() if FEATURES.get(name).table == "ohlcv")
+
+
+@pytest.fixture(scope="module", params=["prices", "nasty"])
+def frame(request):
+    return request.getfixturevalue(request.param)
+
+
+@pytest.fixture(scope="module")
+def computed(frame):
+    return compute(frame, NAMES)
+
+
+@pytest.fixture(scope="module")
+def segments(frame):
+    return segments_of(frame)
+
+
+def test_every_feature_of_prices_has_a_twin():
+    assert set(NAMES) == {*ALONE, *MARKETS, *RANKS, *MOVES_WITH_MARKET}
+
+
+def test_what_is_shown_and_what_models_see_have_twins_of_their_own():
+    alone = [name for name in NAMES if FEATURES.get(name).scope == "symbol"]
+    assert {name for name in alone if FEATURES.get(name).is_input} == set(TWINS)
+    assert {name for name in alone if not FEATURES.get(name).is_input} == set(SHOWN_TWINS)
+
+
+@pytest.mark.filterwarnings("ignore:invalid value encountered:RuntimeWarning")
+@pytest.mark.filterwarnings("ignore:divide by zero encountered:RuntimeWarning")
+@pytest.mark.parametrize("name", ALONE)
+def test_a_feature_of_one_symbol_agrees_with_its_twin(name, computed, segments):
+    for x, values in zip(segments, by_segment(computed[name], segments), strict=True):
+        assert_agree(name, values, ALONE[name](x))
+
+
+def test_the_volume_profiles_of_all_segments_at_once_are_those_of_each(frame):
+    parts = frame.partition_by("segment", maintain_order=True)
+    each = pl.concat([volume_profiles(part) for part in parts])
+    mixed = frame.sort("ts", "symbol")
+    at_once = mixed.with_columns(volume_profiles(mixed)).sort("symbol", "ts")["volume_profile"]
+    assert volume_profiles(frame).equals(each, null_equal=True)
+    assert at_once.equals(each, null_equal=True)
+    assert each.count() > len(frame) / 2
 
 
 @pytest.mark.parametrize("name", MARKETS)
@@ -198,21 +82,37 @@ def test_a_feature_of_the_market_agrees_with_its_twin(name, computed):
     for part in computed.partition_by("ts"):
         members = part[source].drop_nulls().to_numpy()
         for value, own in part.select(name, source).iter_rows():
-            assert value is None if own is None else value == pytest.approx(function(members))
+            if value is None:
+                assert own is None
+            else:
+                assert value == pytest.approx(function(members))
 
 
-@pytest.mark.parametrize(
-    ("name", "source"), [("return_rank_21", "return_21"), ("volatility_rank_5", "har_5")]
-)
-def test_a_rank_counts_the_members_below(name, source, computed):
+@pytest.mark.parametrize("name", RANKS)
+def test_a_rank_counts_the_members_below(name, computed):
     for part in computed.partition_by("ts"):
-        members = part[source].drop_nulls().to_numpy()
-        for rank, own in part.select(name, source).iter_rows():
+        members = part[RANKS[name]].drop_nulls().round(6).to_numpy()
+        for rank, own in part.select(name, RANKS[name]).iter_rows():
             if own is None:
                 assert rank is None
             else:
-                below = (members < own).sum() + 0.5 * (members == own).sum()
+                here = round(own, 6)
+                below = (members < here).sum() + 0.5 * (members == here).sum()
                 assert rank == pytest.approx(below / len(members) - 0.5)
+
+
+@pytest.mark.filterwarnings("ignore:invalid value encountered:RuntimeWarning")
+def test_beta_and_correlation_agree_with_those_of_pandas(computed, segments):
+    names = ("simple_return_1", "market_simple_return_1", *MOVES_WITH_MARKET)
+    columns = [by_segment(computed[name], segments) for name in names]
+    for returns, returns_of_market, beta, correlation in zip(*columns, strict=True):
+        frame = pl.DataFrame({"own": returns, "market": returns_of_market}).to_pandas()
+        own, market = (frame[name].rolling(126) for name in frame)
+        moves = [rolling.var() > volatility.LEAST_VARIANCE for rolling in (own, market)]
+        betas = (own.cov(frame["market"]) / market.var()).clip(-5, 5).where(moves[1], 0)
+        correlations = own.corr(frame["market"]).where(moves[0] & moves[1], 0)
+        np.testing.assert_allclose(beta[126:], betas[126:], rtol=1e-6, atol=1e-8)
+        np.testing.assert_allclose(correlation[126:], correlations[126:], rtol=1e-6, atol=1e-8)
 
 
 @settings(max_examples=8)
@@ -258,8 +158,12 @@ def test_the_variance_estimators_are_right_on_average():
         range=volatility.parkinson_variance().mean(),
         bar=volatility.bar_variance().mean(),
         night=volatility.overnight_variance().mean(),
+        trendless=volatility.rogers_satchell_variance().mean(),
+        all=volatility.yang_zhang_variance(20).mean(),
     )
     assert means["night"][0] == pytest.approx(0.2e-4, rel=0.1)
     assert means["range"][0] == pytest.approx(0.8e-4, rel=0.08)
     assert means["day"][0] == pytest.approx(0.8e-4, rel=0.08)
     assert means["bar"][0] == pytest.approx(1e-4, rel=0.08)
+    assert means["trendless"][0] == pytest.approx(0.8e-4, rel=0.08)
+    assert means["all"][0] == pytest.approx(1e-4, rel=0.08)

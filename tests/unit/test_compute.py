@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+import numpy as np
 import polars as pl
 import pytest
 
@@ -13,8 +14,8 @@ from candlecast.domain.frames import PRICES
 from candlecast.domain.market import trading_calendar
 from candlecast.domain.prices import make_prices
 from candlecast.errors import InvalidSpec, NotFound
-from candlecast.features import compute as module
-from candlecast.features.compute import SETTLING_BARS, compute, newest, standard_set
+from candlecast.features.compute import compute, newest, standard_set
+from candlecast.features.plan import Plan
 from candlecast.validation.causality import audit_features
 from price_frames import DAILY, daily_bars
 
@@ -41,7 +42,8 @@ def test_the_standard_set_is_sorted_and_holds_no_levels():
     names = standard_set()
     assert list(names) == sorted(names)
     assert {"har_1", "har_5", "har_22", "ewma_ratio"} <= set(names)
-    assert set(FEATURES.names()) - set(names) == {"atr_level_14", "obv_level_63", "volume_level"}
+    assert not {"atr", "obv", "volume", "close_price"} & set(names)
+    assert not {n for n in names if FEATURES.get(n).table != "ohlcv"}
 
 
 def test_an_unknown_feature_names_the_close_ones(prices):
@@ -118,21 +120,35 @@ def test_with_a_late_bar_the_newest_rows_are_the_last_ones_too():
         assert (again[name] - last[name]).abs().max() < 1e-6
 
 
-def test_the_newest_rows_read_no_more_bars_than_their_warm_up_takes(prices, monkeypatch):
-    read = []
-    monkeypatch.setattr(
-        module, "compute", lambda frame, names: read.append(frame) or compute(frame, names)
-    )
-    newest(prices, ["return_1"])
-    lengths = read[0].group_by("symbol").len()["len"]
-    assert lengths.max() <= SETTLING_BARS + FEATURES.get("return_1").warmup_bars + 8
-    assert prices.group_by("symbol").len()["len"].max() > lengths.max()
+def test_bars_before_the_window_change_nothing_in_the_newest_rows(prices):
+    n_bars = Plan.of(MIXED).window_bars
+    is_late = pl.col("symbol") == "SYN03"  # it ends earlier: the others' bars of then are needed
+    place = pl.int_range(pl.len()).reverse().over("symbol") - 10
+    wild = pl.when((place >= n_bars) & ~is_late).then(pl.col("close") * 1e6).otherwise("close")
+    changed = prices.with_columns(wild.alias("close"))
+    assert not changed.equals(prices)
+    assert newest(changed, MIXED).equals(newest(prices, MIXED))
 
 
-def test_with_less_history_than_the_window_the_newest_rows_are_the_same_to_the_bit(prices):
+@pytest.mark.parametrize("n_ended", [1, 2, 3])
+def test_however_many_symbols_ended_early_the_newest_rows_are_the_last_ones(prices, n_ended):
+    length = pl.len().over("symbol") - 7 * pl.col("symbol").rank("dense").clip(0, n_ended)
+    ended = prices.filter(pl.int_range(pl.len()).over("symbol") < length)
+    names = [*MIXED, "market_beta_126", "market_correlation_126"]
+    last = compute(ended, names).group_by("symbol", maintain_order=True).last()
+    again = newest(ended, names)
+    assert again.select("symbol", "ts", "as_of").equals(last.select("symbol", "ts", "as_of"))
+    for name in names:
+        np.testing.assert_allclose(again[name], last[name], rtol=1e-6, atol=1e-9)
+
+
+def test_with_less_history_than_the_window_the_newest_rows_are_those_of_all_history(prices):
     short = prices.filter(pl.int_range(pl.len()).over("symbol") < 250)
     last = compute(short, FEATURES.names()).group_by("symbol", maintain_order=True).last()
-    assert newest(short, FEATURES.names()).equals(last)
+    again = newest(short, FEATURES.names())
+    assert again.select(pl.all().is_null()).equals(last.select(pl.all().is_null()))
+    for name in FEATURES.names():
+        np.testing.assert_allclose(again[name], last[name], rtol=1e-9, atol=1e-12)
 
 
 def test_a_symbol_that_ended_is_compared_with_those_of_its_own_last_bar(prices):

@@ -17,7 +17,10 @@ import typer
 
 from candlecast.cli import (
     data,
+    dataset,
+    features,
     ingesting,
+    labels,
     modelling,
     models,
     quality,
@@ -35,7 +38,19 @@ app: Final = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for commands in (ingesting, streaming, symbols, quality, data, modelling, models, serving):
+for commands in (
+    ingesting,
+    streaming,
+    symbols,
+    quality,
+    data,
+    features,
+    labels,
+    modelling,
+    models,
+    dataset,
+    serving,
+):
     commands.register(app)
 
 

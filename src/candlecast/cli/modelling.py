@@ -23,6 +23,7 @@ from candlecast.cli.session import (
     AsOf,
     Assignments,
     End,
+    FeatureFiles,
     Json,
     SpecFile,
     Start,
@@ -84,6 +85,7 @@ def train(  # noqa: PLR0913 - one argument an option
     is_simulation_allowed: AllowSimulated = None,
     parameters: Assignments = None,
     as_of: AsOf = "",
+    _feature_files: FeatureFiles = None,
     is_json: Json = False,
 ) -> None:
     """Train, prove by walk-forward, register and serve a model.
@@ -127,6 +129,7 @@ def evaluate(  # noqa: PLR0913 - one argument an option
     is_simulation_allowed: AllowSimulated = None,
     parameters: Assignments = None,
     as_of: AsOf = "",
+    _feature_files: FeatureFiles = None,
     is_json: Json = False,
 ) -> None:
     """Walk forward and put the out-of-sample forecasts into the ledger; register nothing.
@@ -150,6 +153,7 @@ def forecast(
     symbols: Symbols = "",
     as_of: AsOf = "",
     timeframe: TimeframeName = "1d",
+    _feature_files: FeatureFiles = None,
     is_json: Json = False,
 ) -> None:
     """Forecast from the newest bars, or from what was known at --as-of.

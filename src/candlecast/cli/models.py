@@ -8,8 +8,9 @@ from typing import Annotated, Any
 import orjson
 import typer
 
-from candlecast.cli.printing import echo_json, echo_table
-from candlecast.cli.session import Json, opened
+from candlecast.cli.printing import echo_json, echo_table, progress
+from candlecast.cli.session import FeatureFiles, Json, opened
+from candlecast.pipelines.promote import promote
 from candlecast.store.registry import ModelVersion
 
 
@@ -21,13 +22,15 @@ def register(app: typer.Typer) -> None:
     app.add_typer(models, name="models")
 
 
-def activate_model(version: Annotated[str, typer.Argument(help="Its name.")]) -> None:
-    """Let a registered version serve.
+def activate_model(
+    version: Annotated[str, typer.Argument(help="Its name.")], _feature_files: FeatureFiles = None
+) -> None:
+    """Let a registered version serve, once its features have passed the gates.
 
     Example: candlecast models activate lightgbm-20130301-83871cf6
     """
-    with opened() as stores:
-        stores.registry.activate(version)
+    with opened() as stores, progress() as tell:
+        promote(stores, version, progress=tell)
     typer.echo(f"{version} serves now")
 
 

@@ -15,7 +15,7 @@ from candlecast.cli.printing import (
     progress,
     warn,
 )
-from candlecast.cli.session import Json, experiment, opened
+from candlecast.cli.session import FeatureFiles, Json, experiment, opened
 from candlecast.config import Settings
 from candlecast.errors import Conflict
 from candlecast.pipelines.demo import DemoRun, run_demo
@@ -31,7 +31,7 @@ def register(app: typer.Typer) -> None:
     app.command()(demo)
 
 
-def serve(host: Host = "127.0.0.1", port: Port = 8000) -> None:
+def serve(host: Host = "127.0.0.1", port: Port = 8000, _feature_files: FeatureFiles = None) -> None:
     """Serve the API and the dashboard.
 
     Example: candlecast serve --port 8080

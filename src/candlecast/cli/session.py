@@ -39,10 +39,30 @@ Assignments = Annotated[
 ]
 
 
+def _load(paths: list[Path] | None) -> list[Path] | None:
+    if paths:
+        from candlecast.features.user_files import load_feature_files
+
+        load_feature_files(paths)
+    return paths
+
+
+FeatureFiles = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--feature-file",
+        help="A Python file with features of your own; repeatable.",
+        callback=_load,
+    ),
+]
+"""Loaded as the option is read; those of the settings are loaded by `opened`."""
+
+
 @contextmanager
 def opened(clock: Clock | None = None) -> Iterator[Stores]:
-    """The stores that the settings describe, closed at the end."""
+    """The stores that the settings describe, closed at the end; the user's features are loaded."""
     settings = Settings()
+    load_own_features()
     stores = open_stores(
         database_url=settings.resolved_database_url,
         home=settings.home,
@@ -53,6 +73,11 @@ def opened(clock: Clock | None = None) -> Iterator[Stores]:
         yield stores
     finally:
         stores.close()
+
+
+def load_own_features() -> None:
+    """Load the files of CANDLECAST_FEATURE_FILES."""
+    _load(list(Settings().feature_files))
 
 
 def tickers(text: str) -> tuple[str, ...]:

@@ -72,9 +72,12 @@ def with_factors(
     `bars` with two more columns. `factor_known_at` is null where no action of the last quarter was
     told after its ex-date. The factor of a bar depends on no bar and no action after it.
     """
+    if (placed is None or placed.is_empty()) and bars["adj_close"].null_count() == len(bars):
+        return bars.with_columns(factor=pl.lit(1.0), factor_known_at=pl.lit(None, INSTANT))
     given = pl.col("adj_close") / pl.col("close")
+    is_apart = is_first_version and has_late(bars)
     marked = bars.with_columns(
-        (is_late() if is_first_version else pl.lit(value=False)).alias(_IS_LATE)
+        (is_late() if is_apart else pl.lit(value=False)).alias(_IS_LATE)
     ).with_columns(pl.when(~pl.col(_IS_LATE)).then(given).alias(_GIVEN))
     run = pl.col(_GIVEN).is_not_null().cum_sum().over("symbol")
     last = pl.col(_GIVEN).forward_fill().over("symbol").fill_null(1.0)
@@ -103,6 +106,13 @@ def judged_actions(bars: pl.DataFrame, placed: pl.DataFrame) -> pl.DataFrame:
     """
     marked = bars.with_columns(pl.lit(0).alias(_RUN), pl.lit(value=False).alias(_IS_LATE))
     return _judged(marked, placed).drop(_RUN)
+
+
+def has_late(bars: pl.DataFrame) -> bool:
+    """Whether `is_late` holds for any bar: one pass, where that takes several a symbol."""
+    is_same = pl.col("symbol").rle_id().diff() == 0
+    is_earlier = pl.col("known_at").to_physical().diff() < 0
+    return bool(bars.select((is_same & is_earlier).any()).item())
 
 
 def is_late() -> pl.Expr:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import inspect
 import pkgutil
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Final, Generic, Literal, Protocol, Self, TypeAlias, TypeVar
@@ -24,8 +24,10 @@ from candlecast.errors import InvalidSpec, NotFound
 
 T = TypeVar("T")
 LabelFunction: TypeAlias = Callable[..., pl.DataFrame]
-Scope: TypeAlias = Literal["symbol", "universe"]
+Scope: TypeAlias = Literal["symbol", "universe", "market"]
 FeatureTable: TypeAlias = Literal["ohlcv", "sentiment"]
+SETTLING_BARS: Final = 300
+"""Recursive averages forget their start within so many bars after the warm-up."""
 
 
 class Catalog(Generic[T]):
@@ -54,6 +56,10 @@ class Catalog(Generic[T]):
         if name not in self._entries:
             raise NotFound.among(self.kind, name, self._entries)
         return self._entries[name]
+
+    def __contains__(self, name: str) -> bool:
+        self._import_all()
+        return name in self._entries
 
     def names(self) -> tuple[str, ...]:
         """All names, sorted."""
@@ -108,11 +114,13 @@ class Feature:
     `expression()` yields a Polars expression over PRICES and the `INPUTS` of `features.inputs`.
     A feature of scope ``symbol`` is evaluated within each segment (a symbol between two real
     gaps), one of scope ``universe`` across all symbols of one ``ts``: it names the symbol features
-    that it compares. The first `warmup_bars` values of a segment are null.
+    that it compares. One of scope ``market`` is evaluated within each segment again and may name
+    both. The first `warmup_bars` values of a segment are null; a value may depend on
+    `settling_bars` further bars: a recursive average forgets its start only slowly.
     `is_input` says whether a model may see it: then it is scale-free, a ratio, z-score or
     logarithm, never a level. The others are stored and shown, in the units that people know.
     `table` says where its values are stored, and what it is made of: prices alone, or news,
-    posts and indices as well.
+    posts and indices as well. `origin` is the file of a feature that candlecast does not bring.
     """
 
     name: str
@@ -121,6 +129,8 @@ class Feature:
     scope: Scope = "symbol"
     is_input: bool = True
     table: FeatureTable = "ohlcv"
+    settling_bars: int = SETTLING_BARS
+    origin: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True)
@@ -170,11 +180,16 @@ def feature(
     scope: Scope = "symbol",
     is_input: bool = True,
     table: FeatureTable = "ohlcv",
+    settling_bars: int = SETTLING_BARS,
 ) -> Callable[[Callable[[], pl.Expr]], Callable[[], pl.Expr]]:
     """Decorator: enter a function that yields a Polars expression as a feature called `name`."""
 
     def enter(expression: Callable[[], pl.Expr]) -> Callable[[], pl.Expr]:
-        entry = Feature(name, expression, warmup_bars, scope, is_input, table)
+        is_ours = expression.__module__.partition(".")[0] == __name__.partition(".")[0]
+        origin = "" if is_ours else inspect.unwrap(expression).__code__.co_filename
+        entry = Feature(
+            name, expression, warmup_bars, scope, is_input, table, settling_bars, origin
+        )
         FEATURES.register(name)(entry)
         return expression
 

@@ -20,7 +20,7 @@ class Rows:
     """What a model may know: one row for each (symbol, as_of), sorted by as_of.
 
     Shapes: `X` (n_rows, n_features), float64 and scale-free, NaN where the symbol is too young
-    for the feature (never in examples); `symbol` (n_rows,)
+    for the feature (never in examples) or a source besides prices says nothing; `symbol` (n_rows,)
     codes into `tickers`; `as_of` (n_rows,) datetime64[us]; `scale` (n_rows,) the symbol's own
     forecast of the standard deviation of one bar's log return, > 0; `climatology`
     (n_rows, n_horizons, 17) the quantiles of the symbol's own past returns known at `as_of`.

@@ -11,18 +11,27 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from types import UnionType
-from typing import Any, Self, Union, get_args, get_origin, get_type_hints
+from typing import Any, Final, Self, Union, get_args, get_origin, get_type_hints
 
 from candlecast.domain.market import Horizon, Timeframe
+from candlecast.domain.thresholds import fixed_threshold
 from candlecast.errors import InvalidSpec, NotFound
 
 Parameter = int | float | str | bool
+WEIGHTINGS: Final = ("equal", "uniqueness")
 
 
 def content_hash(value: object) -> str:
     """First 16 hex digits of the SHA-256 of `value` as canonical JSON; 1 and 1.0 are the same."""
     text = json.dumps(_canonical(value), sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def check_finite(parameters: Mapping[str, Parameter]) -> None:
+    """InvalidSpec names the parameter that is no finite number."""
+    for name, value in parameters.items():
+        if isinstance(value, float) and not math.isfinite(value):
+            raise InvalidSpec(f"parameter {name} is {value}; give a finite number")
 
 
 @dataclass(frozen=True)
@@ -48,9 +57,13 @@ class Spec:
 
 @dataclass(frozen=True)
 class FeatureSpec(Spec):
-    """Which features, in which order; empty means the standard set (all scale-free ones)."""
+    """Which features, in which order; empty means the standard set (all scale-free ones).
+
+    `code` is the hash of the files that define those of the user's own, None without any.
+    """
 
     names: tuple[str, ...] = ()
+    code: str | None = None
 
 
 @dataclass(frozen=True)
@@ -58,13 +71,17 @@ class LabelSpec(Spec):
     """What is forecast, shortest horizon first, and where Bullish and Bearish begin.
 
     `threshold` is ``fixed:0.02`` (simple returns beyond ±2 %) or ``scaled`` (the symbol's own
-    terciles, known at as_of). `parameters` are those of the label's kind.
+    terciles, known at as_of). `parameters` are those of the label's kind; they are held against it
+    where it is looked up. `weighting` says what training rows count: ``equal``, or ``uniqueness``,
+    less where labels overlap; each halves with every `half_life_days` of age (0: never).
     """
 
     kind: str = "forward_return"
     horizons: tuple[str, ...] = ("1D", "1W", "1M")
     threshold: str = "scaled"
     parameters: Mapping[str, Parameter] = field(default_factory=dict)
+    weighting: str = "equal"
+    half_life_days: float = 0.0
 
     def __post_init__(self) -> None:
         if not self.horizons:
@@ -72,19 +89,29 @@ class LabelSpec(Spec):
         ordered = sorted({Horizon.parse(text) for text in self.horizons}, key=lambda h: h.rank)
         object.__setattr__(self, "horizons", tuple(horizon.name for horizon in ordered))
         self.fixed_threshold()
+        check_finite(self.parameters)
+        if self.weighting not in WEIGHTINGS:
+            raise InvalidSpec(f"weighting {self.weighting!r}: use {' or '.join(WEIGHTINGS)}")
+        if not 0 <= self.half_life_days < math.inf:
+            raise InvalidSpec(
+                f"half_life_days is {self.half_life_days}; it is finite, not negative"
+            )
 
     def fixed_threshold(self) -> float | None:
         """The simple return of a ``fixed:`` threshold, None for ``scaled``."""
-        if self.threshold == "scaled":
-            return None
-        kind, _, number = self.threshold.partition(":")
-        try:
-            value = float(number)
-        except ValueError:
-            value = -1.0
-        if kind != "fixed" or not 0 < value < 1:
-            raise InvalidSpec(f"threshold {self.threshold!r}: use scaled or fixed:0.02")
-        return value
+        return fixed_threshold(self.threshold)
+
+    @property
+    def stored_kind(self) -> str:
+        """Under which kind such labels are stored: with the parameters that are given, by name.
+
+        For example ``forward_return[is_simple=true]``; a whole number is written as such.
+        """
+        given = sorted(_canonical(self.parameters).items())
+        texts = [
+            f"{name}={value if type(value) is str else json.dumps(value)}" for name, value in given
+        ]
+        return f"{self.kind}[{','.join(texts)}]" if texts else self.kind
 
 
 @dataclass(frozen=True)
@@ -120,9 +147,7 @@ class ModelSpec(Spec):
     def __post_init__(self) -> None:
         if not 0 <= self.calibration_share < 1:
             raise InvalidSpec("calibration_share lies in [0, 1)")
-        for name, value in self.parameters.items():
-            if isinstance(value, float) and not math.isfinite(value):
-                raise InvalidSpec(f"parameter {name} is {value}; give a finite number")
+        check_finite(self.parameters)
 
 
 @dataclass(frozen=True)
@@ -158,6 +183,32 @@ class ExperimentSpec(Spec):
         """The same experiment with further model parameters."""
         merged = {**self.model.parameters, **parameters}
         return replace(self, model=replace(self.model, parameters=merged))
+
+
+@dataclass(frozen=True)
+class TensorSpec(Spec):
+    """Windows of several timeframes: the last `n_steps` bars of each, with these features.
+
+    Timeframes are put in order, the finest first; features stay in the order given.
+    """
+
+    timeframes: tuple[str, ...] = ()
+    features: tuple[str, ...] = ()
+    n_steps: int = 128
+
+    def __post_init__(self) -> None:
+        for kind, names, example in (
+            ("timeframe", self.timeframes, "5m, 15m, 1h, 4h and 1d"),
+            ("feature", self.features, "return_1 and rsi_14"),
+        ):
+            if not names:
+                raise InvalidSpec(f"name at least one {kind}, e.g. {example}")
+            if twice := sorted({name for name in names if names.count(name) > 1}):
+                raise InvalidSpec(f"{kind} {', '.join(twice)} is named twice; name it once")
+        if self.n_steps < 1:
+            raise InvalidSpec(f"n_steps is {self.n_steps}; it is at least 1, usually 100 to 200")
+        ordered = sorted(map(Timeframe.parse, self.timeframes))
+        object.__setattr__(self, "timeframes", tuple(timeframe.name for timeframe in ordered))
 
 
 def check_parameters(

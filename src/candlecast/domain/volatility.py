@@ -58,6 +58,22 @@ def garman_klass_variance() -> pl.Expr:
     return (0.5 * span - 0.38629436111989057 * body).clip(lower_bound=0.0)
 
 
+def rogers_satchell_variance() -> pl.Expr:
+    """Variance of one bar that a trend does not disturb (Rogers and Satchell 1991), >= 0."""
+    upper = (pl.col("high") / pl.col("open")).log() * (pl.col("high") / pl.col("close")).log()
+    lower = (pl.col("low") / pl.col("open")).log() * (pl.col("low") / pl.col("close")).log()
+    return (upper + lower).clip(lower_bound=0.0)
+
+
+def yang_zhang_variance(n_bars: int) -> pl.Expr:
+    """Variance per bar over `n_bars`, nights and trends included (Yang and Zhang 2000, eq. 7)."""
+    share = 0.34 / (1.34 + (n_bars + 1) / (n_bars - 1))
+    night = (pl.col("open") / pl.col("close").shift()).log().rolling_var(n_bars)
+    day = (pl.col("close") / pl.col("open")).log().rolling_var(n_bars)
+    within = rogers_satchell_variance().rolling_mean(n_bars)
+    return (night + share * day + (1 - share) * within).clip(lower_bound=0.0)
+
+
 def overnight_variance() -> pl.Expr:
     """Squared log return from the previous close to the open."""
     return (pl.col("open") / pl.col("close").shift()).log() ** 2

@@ -1,147 +1,107 @@
 """Evaluate a feature set over history, or only for the newest bars.
 
-1. `_plan` resolves names: symbol features name columns of PRICES and `INPUTS`, universe
-   features name symbol features.
-2. The inputs, then the symbol features, are evaluated within each segment; what lies in the
-   warm-up or is no finite number becomes null.
-3. The universe features are evaluated across the symbols of each ts that were in time.
+1. `Plan` resolves names. Symbol features name columns of PRICES, `INPUTS` and `FACT_INPUTS`;
+   universe features name symbol features; market features may name all of these.
+2. Symbol features are evaluated within each segment, universe features across the symbols of each
+   ts that were in time, market features within each segment again.
+3. What lies in the warm-up or is no finite number becomes null.
 
-A row's `as_of` is when its bar was known or, with a universe feature, when the last bar that it
-is compared with was. In time is a symbol known within a bar's length of the first one of that ts;
-late ones are compared among themselves, so that one late bar does not delay the whole market.
+A row's `as_of` is when its bar was known or, with a universe or market feature, when the last bar
+that it is compared with was. In time is a symbol known within a bar's length of the first one of
+that ts; late ones are compared among themselves, so that one late bar does not delay the whole
+market.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Final
 
 import polars as pl
 
-from candlecast.domain.catalog import FEATURES, Feature
+from candlecast.domain.catalog import FEATURES
 from candlecast.domain.facts import Facts
-from candlecast.domain.frames import PRICES
-from candlecast.errors import InvalidSpec
-from candlecast.features.fact_inputs import FACT_INPUTS, with_fact_inputs
-from candlecast.features.inputs import INPUTS
+from candlecast.features.evaluation import (
+    AS_OF,
+    compare,
+    values_of,
+    with_age,
+    with_compared,
+    with_features,
+)
+from candlecast.features.fact_inputs import with_fact_inputs
+from candlecast.features.inputs import FRAME_INPUTS
+from candlecast.features.plan import Plan, named_features
+from candlecast.features.windows import cut_windows, last_rows, market_rows, market_values
 
-SETTLING_BARS: Final = 300
-"""What `newest` reads beyond the warm-up: recursive averages forget their start within it."""
-MAX_WINDOWS: Final = 1 << 20
-
-_AGE: Final = "_age"  # the row's place in its segment
-_MARKET: Final = "_market"  # a number for each ts, and one for its late symbols
+MOST_TARGETS: Final = 3
+"""Where the symbols' newest bars are of more instants than these, whole windows are evaluated."""
 
 
 def standard_set() -> tuple[str, ...]:
-    """The names of all features of prices that a model may see, sorted."""
+    """The names of all features of prices that candlecast brings and a model may see, sorted."""
     entries = map(FEATURES.get, FEATURES.names())
-    return tuple(entry.name for entry in entries if entry.is_input and entry.table == "ohlcv")
+    return tuple(
+        entry.name
+        for entry in entries
+        if entry.is_input and entry.table == "ohlcv" and not entry.origin
+    )
 
 
-def compute(prices: pl.DataFrame, names: Sequence[str], facts: Facts | None = None) -> pl.DataFrame:
+def compute(
+    prices: pl.DataFrame,
+    names: Sequence[str],
+    facts: Facts | None = None,
+    *,
+    compared: pl.DataFrame | None = None,
+) -> pl.DataFrame:
     """FEATURES of every row of PRICES: the features `names`, in this order.
 
     `facts` are what is known besides prices; each row sees what was known when its bar was.
     Warm-up is null, and so is what is made of an absent source; no value is NaN or infinite.
-    NotFound names the close matches of a name.
+    `compared` has the universe features of these rows, where `prices` are only some symbols of
+    the universe: what `compare` returned for all. NotFound names the close matches of a name.
     """
-    plan = _Plan.of(names)
-    inputs = (INPUTS[name]().over("segment").alias(name) for name in plan.inputs)
-    frame = with_fact_inputs(prices, facts or Facts.none(), plan.fact_inputs)
-    frame = _with_age(frame).with_columns(inputs)
-    frame = _evaluated(frame, plan.symbol, "segment")
-    as_of = pl.col("known_at")
+    plan = Plan.of(names)
+    frame = with_age(with_fact_inputs(prices, facts or Facts.none(), plan.fact_inputs))
+    rolled = [FRAME_INPUTS[name].compute(frame).alias(name) for name in plan.frame_inputs]
+    frame = frame.with_columns(*values_of(frame, plan.input_expressions(), "segment"), *rolled)
+    frame = with_features(frame, plan.symbol)
     if plan.universe:
-        frame = _evaluated(frame.with_columns(_market()), plan.universe, _MARKET)
-        as_of = as_of.max().over(_MARKET)
-    return frame.select("symbol", "ts", as_of.alias("as_of"), *plan.names)
+        found = compare(frame, plan.names_of_universe) if compared is None else compared
+        frame = with_compared(frame, plan.universe, found)
+    else:
+        frame = frame.with_columns(pl.col("known_at").alias(AS_OF))
+    if plan.market:
+        frame = with_features(frame, plan.market)
+        frame = frame.with_columns(pl.col(AS_OF).cum_max().over("segment"))
+    return frame.select("symbol", "ts", AS_OF, *plan.names)
+
+
+def members(prices: pl.DataFrame, names: Sequence[str], facts: Facts | None = None) -> pl.DataFrame:
+    """What `compare` needs of each row for the universe features that `names` stand on."""
+    universe = Plan.of(names).universe
+    parts = dict.fromkeys(part for entry in universe for part in named_features(entry))
+    values = compute(prices, list(parts), facts)
+    return values.drop(AS_OF).with_columns(prices["known_at"], prices["close_at"])
 
 
 def newest(prices: pl.DataFrame, names: Sequence[str], facts: Facts | None = None) -> pl.DataFrame:
     """The last row of each symbol, as `compute` gives it, from no more bars than that takes."""
+    plan = Plan.of(names)
     last = prices.group_by("symbol").agg(pl.col("ts").last())
-    windows = _windows(prices, last["ts"].unique(), _Plan.of(names).window_bars)
-    features = compute(windows, names, facts)
-    return features.join(last, on=["symbol", "ts"], how="semi", maintain_order="left")
-
-
-@dataclass(frozen=True)
-class _Plan:
-    names: tuple[str, ...]
-    inputs: tuple[str, ...]
-    fact_inputs: tuple[str, ...]
-    symbol: tuple[Feature, ...]
-    universe: tuple[Feature, ...]
-
-    @classmethod
-    def of(cls, names: Iterable[str]) -> _Plan:
-        """What has to be computed for `names`, with what they name in turn."""
-        wanted = {name: FEATURES.get(name) for name in names}
-        universe = {name: entry for name, entry in wanted.items() if entry.scope == "universe"}
-        symbol = {name: entry for name, entry in wanted.items() if name not in universe}
-        for entry in universe.values():
-            symbol |= {name: FEATURES.get(name) for name in _named_by(entry, FEATURES.names())}
-        allowed = {*INPUTS, *FACT_INPUTS}
-        named = {name for entry in symbol.values() for name in _named_by(entry, allowed)}
-        inputs, of_facts = (tuple(sorted(named & {*table})) for table in (INPUTS, FACT_INPUTS))
-        return cls(
-            tuple(wanted), inputs, of_facts, tuple(symbol.values()), tuple(universe.values())
-        )
-
-    @property
-    def window_bars(self) -> int:
-        """How many bars a value depends on, its own included."""
-        warmups = (entry.warmup_bars for entry in (*self.symbol, *self.universe))
-        return 1 + SETTLING_BARS + max(warmups, default=0)
-
-
-def _named_by(entry: Feature, allowed: Iterable[str]) -> list[str]:
-    # The columns that the expression names, less those that every PRICES frame has.
-    named = set(entry.expression().meta.root_names()) - set(PRICES.columns)
-    if unknown := named - set(allowed):
-        raise InvalidSpec(f"feature {entry.name!r} names {sorted(unknown)}, which do not exist")
-    return sorted(named)
-
-
-def _evaluated(frame: pl.DataFrame, entries: Sequence[Feature], group: str) -> pl.DataFrame:
-    # In two steps, because a value that a condition names as well would be computed twice.
-    values = (
-        entry.expression().cast(pl.Float64).over(group).alias(entry.name) for entry in entries
-    )
-    usable = (
-        pl.when((pl.col(_AGE) >= entry.warmup_bars) & pl.col(entry.name).is_finite())
-        .then(entry.name)
-        .alias(entry.name)
-        for entry in entries
-    )
-    return frame.with_columns(values).with_columns(usable)
-
-
-def _with_age(prices: pl.DataFrame) -> pl.DataFrame:
-    # Segments ascend unless late bars are kept apart from them.
-    if prices["segment"].is_sorted():
-        prices = prices.with_columns(pl.col("segment").set_sorted())
-    return prices.with_columns(pl.int_range(pl.len()).over("segment").alias(_AGE))
-
-
-def _market() -> pl.Expr:
-    first = pl.col("known_at").min().over("ts")
-    is_late = pl.col("known_at") > first + (pl.col("close_at") - pl.col("ts"))
-    return (pl.col("ts").to_physical() + is_late.cast(pl.Int64)).alias(_MARKET)
-
-
-def _windows(prices: pl.DataFrame, targets: pl.Series, n_bars: int) -> pl.DataFrame:
-    # The bars within `n_bars` up to one of the `targets` (instants): usually every symbol's last
-    # ones. Where a symbol's newest bar is older, the others' bars of that time are needed to
-    # compare with, so a segment can have several windows; each becomes a segment of its own.
-    is_target = pl.col("ts").is_in(targets.implode())
-    following = pl.when(is_target).then(pl.col(_AGE)).backward_fill().over("segment")
-    number = (pl.col(_AGE).diff() > 1).fill_null(False).cum_sum().over("segment")
-    return (
-        _with_age(prices)
-        .filter(following - pl.col(_AGE) < n_bars)
-        .with_columns((pl.col("segment") * MAX_WINDOWS + number).alias("segment"))
-        .select(prices.columns)
-    )
+    targets = last["ts"].unique().sort()
+    windows = cut_windows(prices, targets, plan.window_bars)
+    market = market_rows(prices, windows, plan) if plan.market else windows
+    if 0 < len(targets) <= MOST_TARGETS:
+        features = last_rows(windows, targets, plan, facts or Facts.none())
+        if plan.market:
+            parts = compute(market, plan.market_parts, facts).drop("symbol", "ts")
+            wide = market.with_columns(parts.get_columns())
+            found = market_values(wide, targets, plan)
+            features = features.drop(AS_OF).join(found, on=["symbol", "ts"], how="left")
+        features = features.select("symbol", "ts", AS_OF, *plan.names)
+    else:
+        features = compute(market, plan.names, facts)
+    own = features.join(last, on=["symbol", "ts"], how="semi", maintain_order="left")
+    return own.sort("symbol", "ts")

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Final
+from typing import Final, NamedTuple
 
 import polars as pl
 
 from candlecast.domain import volatility
+from candlecast.features.indicators import INDICATORS
+from candlecast.features.volume_profile import N_BARS as PROFILE_BARS
+from candlecast.features.volume_profile import volume_profiles
 
 WIDEST_LOG_RATIO: Final = 3.0
 """Logarithms of ratios are kept within this: a twentieth to twenty times."""
@@ -49,8 +52,25 @@ INPUTS: Final[dict[str, Callable[[], pl.Expr]]] = {
     "still_closes": lambda: bars_since(has_changed("close")),
     "untraded_bars": lambda: bars_since(pl.col("volume") > 0),
     "log_volume": log_volume,
+    "highest_63": lambda: pl.col("high").rolling_max(PROFILE_BARS, min_samples=1),
+    "lowest_63": lambda: pl.col("low").rolling_min(PROFILE_BARS, min_samples=1),
+    **INDICATORS,
 }
 """What a feature may name beside the columns of PRICES; computed once for all of them."""
+
+
+class FrameInput(NamedTuple):
+    """A column that no expression yields: made of all rows of PRICES in one call.
+
+    Each value depends on `n_bars` of its segment, its own included.
+    """
+
+    compute: Callable[[pl.DataFrame], pl.Series]
+    n_bars: int
+
+
+FRAME_INPUTS: Final = {"volume_profile": FrameInput(volume_profiles, PROFILE_BARS)}
+"""What a feature may name as well, and name as it is: no window over such a column."""
 
 
 def per_scale(move: pl.Expr, n_bars: int = 1) -> pl.Expr:

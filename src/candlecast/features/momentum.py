@@ -84,11 +84,11 @@ def rsi_14() -> pl.Expr:
     ----------
     Wilder (1978), New Concepts in Technical Trading Systems, section VI; TA-Lib's RSI.
     """
-    index = ta.rsi(pl.col("close"), 14) / 50 - 1
+    index = pl.col("rsi_index") / 50 - 1
     return pl.when(pl.col("still_closes") < STILL_BARS - 1).then(index).otherwise(0.0)
 
 
-@feature("stochastic_14", warmup_bars=60)
+@feature("stochastic_14", warmup_bars=60, settling_bars=0)
 def stochastic_14() -> pl.Expr:
     """Slow stochastic oscillator: the close within 14 bars' range, averaged over 3 bars.
 
@@ -100,12 +100,10 @@ def stochastic_14() -> pl.Expr:
     ----------
     Lane (1984), Technical Analysis of Stocks and Commodities 2(3); TA-Lib's STOCH.
     """
-    high, low, close = pl.col("high"), pl.col("low"), pl.col("close")
-    slow = ta.stoch(high, low, close, 14, 3, 0, 3, 0).struct.field("slowk")
-    return unless_flat(slow.clip(0.0, 100.0) / 50 - 1, 0.0, 16)
+    return unless_flat(pl.col("stochastic_k") / 50 - 1, 0.0, 16)
 
 
-@feature("williams_r_14", warmup_bars=60)
+@feature("williams_r_14", warmup_bars=60, settling_bars=0)
 def williams_r_14() -> pl.Expr:
     """Williams' %R: the close within the range of 14 bars, not averaged.
 
@@ -117,11 +115,10 @@ def williams_r_14() -> pl.Expr:
     ----------
     Williams (1979), How I Made One Million Dollars; TA-Lib's WILLR.
     """
-    percent = ta.willr(pl.col("high"), pl.col("low"), pl.col("close"), 14)
-    return unless_flat((percent / 50 + 1).clip(-1.0, 1.0), 0.0, 14)
+    return unless_flat((pl.col("williams_percent") / 50 + 1).clip(-1.0, 1.0), 0.0, 14)
 
 
-@feature("cci_20", warmup_bars=60)
+@feature("cci_20", warmup_bars=60, settling_bars=0)
 def cci_20() -> pl.Expr:
     """Commodity channel index of 20 bars over 100: the typical price against its average.
 
@@ -133,11 +130,10 @@ def cci_20() -> pl.Expr:
     ----------
     Lambert (1980), Commodities 9(10); TA-Lib's CCI.
     """
-    high, low, close = pl.col("high"), pl.col("low"), pl.col("close")
-    return unless_still(ta.cci(high, low, close, 20) / 100, 0.0, 20)
+    return unless_still(pl.col("cci_index") / 100, 0.0, 20)
 
 
-@feature("bollinger_position_20", warmup_bars=60)
+@feature("bollinger_position_20", warmup_bars=60, settling_bars=0)
 def bollinger_position_20() -> pl.Expr:
     """Bollinger's %b: 0 on the lower band of 20 bars and 2 deviations, 1 on the upper.
 
@@ -149,8 +145,6 @@ def bollinger_position_20() -> pl.Expr:
     ----------
     Bollinger (2001), Bollinger on Bollinger Bands; TA-Lib's BBANDS.
     """
-    closes = pl.col("close")
-    bands = ta.bbands(closes, 20, 2.0, 2.0)
-    upper, lower = bands.struct.field("upperband"), bands.struct.field("lowerband")
-    position = ((closes - lower) / (upper - lower)).clip(-1.0, 2.0)
+    deviations = (pl.col("close") - pl.col("mean_20")) / pl.col("deviation_20")
+    position = (deviations / 4 + 0.5).clip(-1.0, 2.0)
     return pl.when(pl.col("still_closes") < 19).then(position).otherwise(0.5)

@@ -21,8 +21,7 @@ def macd_12_26() -> pl.Expr:
     ----------
     Appel (2005), Technical Analysis, ch. 8: EMA(12) - EMA(26); TA-Lib's MACD.
     """
-    line = ta.macd(pl.col("close"), 12, 26, 9).struct.field("macd")
-    return per_scale(line / pl.col("close"))
+    return per_scale(pl.col("macd_line") / pl.col("close"))
 
 
 @feature("adx_14", warmup_bars=100)
@@ -37,8 +36,7 @@ def adx_14() -> pl.Expr:
     ----------
     Wilder (1978), New Concepts in Technical Trading Systems, section IV; TA-Lib's ADX.
     """
-    index = ta.adx(pl.col("high"), pl.col("low"), pl.col("close"), 14)
-    return unless_still(index / 100, 0.0)
+    return unless_still(pl.col("adx_index") / 100, 0.0)
 
 
 @feature("trend_slope_21", warmup_bars=60)
@@ -68,7 +66,7 @@ def sma_distance_50() -> pl.Expr:
     ----------
     TA-Lib's SMA.
     """
-    return per_scale((pl.col("close") / ta.sma(pl.col("close"), 50)).log(), 50)
+    return per_scale((pl.col("close") / pl.col("mean_50")).log(), 50)
 
 
 @feature("ema_distance_20", warmup_bars=100)
@@ -102,7 +100,7 @@ def high_distance_252() -> pl.Expr:
     return per_scale((pl.col("close") / highest).log(), 252)
 
 
-@feature("range_position_63", warmup_bars=63)
+@feature("range_position_63", warmup_bars=63, settling_bars=0)
 def range_position_63() -> pl.Expr:
     """Where the close stands between the lowest low and the highest high of 63 bars.
 
@@ -114,7 +112,6 @@ def range_position_63() -> pl.Expr:
     ----------
     Donchian's channel, as in TA-Lib's MIN and MAX.
     """
-    highest = pl.col("high").rolling_max(63, min_samples=1)
-    lowest = pl.col("low").rolling_min(63, min_samples=1)
-    position = (pl.col("close") - lowest) / (highest - lowest)
+    lowest = pl.col("lowest_63")
+    position = (pl.col("close") - lowest) / (pl.col("highest_63") - lowest)
     return unless_flat(position.clip(0.0, 1.0), 0.5, 63)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import polars as pl
-import polars_talib as ta
 
 from candlecast.domain import volatility
 from candlecast.domain.catalog import feature
@@ -171,6 +170,36 @@ def parkinson_ratio_10() -> pl.Expr:
     return volatility_ratio(volatility.parkinson_variance().rolling_mean(10, min_samples=5))
 
 
+@feature("garman_klass_ratio_20", warmup_bars=60)
+def garman_klass_ratio_20() -> pl.Expr:
+    """Volatility within 20 bars, without the gaps before them, over the forecast: a logarithm.
+
+    Returns
+    -------
+    Expr : in [-3, 3]; null where the volatility is.
+
+    References
+    ----------
+    Garman and Klass (1980), Journal of Business 53(1).
+    """
+    return volatility_ratio(volatility.garman_klass_variance().rolling_mean(20, min_samples=10))
+
+
+@feature("yang_zhang_ratio_20", warmup_bars=60)
+def yang_zhang_ratio_20() -> pl.Expr:
+    """Volatility of 20 bars, from gaps, ranges and bodies, over the forecast, as a logarithm.
+
+    Returns
+    -------
+    Expr : in [-3, 3]; null where the volatility is.
+
+    References
+    ----------
+    Yang and Zhang (2000), Journal of Business 73(3), eq. 7.
+    """
+    return volatility_ratio(pl.col("yang_zhang_variance"))
+
+
 @feature("atr_ratio_14", warmup_bars=100)
 def atr_ratio_14() -> pl.Expr:
     """Average true range of 14 bars over close and forecast volatility, as a logarithm.
@@ -183,8 +212,7 @@ def atr_ratio_14() -> pl.Expr:
     ----------
     Wilder (1978), New Concepts in Technical Trading Systems, section III; TA-Lib's ATR.
     """
-    share = ta.atr(pl.col("high"), pl.col("low"), pl.col("close"), 14) / pl.col("close")
-    return volatility_ratio(share**2)
+    return volatility_ratio((pl.col("average_range") / pl.col("close")) ** 2)
 
 
 @feature("bollinger_width_20", warmup_bars=60)
@@ -199,12 +227,10 @@ def bollinger_width_20() -> pl.Expr:
     ----------
     Bollinger (2001), Bollinger on Bollinger Bands; TA-Lib's BBANDS.
     """
-    bands = ta.bbands(pl.col("close"), 20, 1.0, 1.0)
-    middle = bands.struct.field("middleband")
-    return volatility_ratio((bands.struct.field("upperband") / middle - 1) ** 2)
+    return volatility_ratio((pl.col("deviation_20") / pl.col("mean_20")) ** 2)
 
 
-@feature("downside_share_22", warmup_bars=60)
+@feature("downside_share_22", warmup_bars=60, settling_bars=0)
 def downside_share_22() -> pl.Expr:
     """Share of the squared returns of 22 bars that came from losses: the leverage effect.
 
@@ -251,19 +277,3 @@ def vol_of_vol_22() -> pl.Expr:
     Corsi, Mittnik, Pigorsch and Pigorsch (2008), Econometric Reviews 27(1-3).
     """
     return volatility_ratio(pl.col("bar_variance")).rolling_std(22, min_samples=11)
-
-
-@feature("atr_level_14", warmup_bars=100, is_input=False)
-def atr_level_14() -> pl.Expr:
-    """Average true range of 14 bars, in price units: shown, never seen by a model.
-
-    Returns
-    -------
-    Expr : quote currency, adjusted like the prices, >= 0.
-
-    References
-    ----------
-    Wilder (1978), New Concepts in Technical Trading Systems, section III; TA-Lib's ATR.
-    """
-    average: pl.Expr = ta.atr(pl.col("high"), pl.col("low"), pl.col("close"), 14)
-    return average

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import polars as pl
-import polars_talib as ta
 
 from candlecast.domain.catalog import feature
-from candlecast.features.inputs import log_ratio, unless_still, where_traded
+from candlecast.features.inputs import log_ratio, unless_flat, unless_still, where_traded
+from candlecast.features.volume_profile import N_BARS, N_BINS, bin_of
 
 
 @feature("volume_z_63", warmup_bars=63)
@@ -23,7 +23,7 @@ def volume_z_63() -> pl.Expr:
     return pl.when(deviation > 1e-3).then(z.clip(-5.0, 5.0)).otherwise(0.0)
 
 
-@feature("obv_change_21", warmup_bars=60)
+@feature("obv_change_21", warmup_bars=60, settling_bars=0)
 def obv_change_21() -> pl.Expr:
     """Change of the on-balance volume over 21 bars, as a share of the volume traded in them.
 
@@ -35,12 +35,12 @@ def obv_change_21() -> pl.Expr:
     ----------
     Granville (1963), New Key to Stock Market Profits; TA-Lib's OBV.
     """
-    change = ta.obv(pl.col("close"), pl.col("volume")).diff(21)
+    change = pl.col("on_balance_volume").diff(21)
     total = pl.col("volume").rolling_sum(21, min_samples=1)
     return where_traded((change / total).clip(-1.0, 1.0), 21)
 
 
-@feature("mfi_14", warmup_bars=60)
+@feature("mfi_14", warmup_bars=60, settling_bars=0)
 def mfi_14() -> pl.Expr:
     """Money flow index of 14 bars, from only falling (-1) to only rising (1) typical prices.
 
@@ -52,8 +52,7 @@ def mfi_14() -> pl.Expr:
     ----------
     Quong and Soudack (1989), Technical Analysis of Stocks and Commodities 7(3); TA-Lib's MFI.
     """
-    high, low, close = pl.col("high"), pl.col("low"), pl.col("close")
-    index = ta.mfi(high, low, close, pl.col("volume"), 14) / 50 - 1
+    index = pl.col("mfi_index") / 50 - 1
     return where_traded(unless_still(index.clip(-1.0, 1.0), 0.0, 15), 14)
 
 
@@ -78,31 +77,38 @@ def amihud_21() -> pl.Expr:
     return pl.when(is_known).then(log_ratio(short, long)).fill_null(0.0)
 
 
-@feature("volume_level", warmup_bars=0, is_input=False)
-def volume_level() -> pl.Expr:
-    """Volume of the bar, in units traded: shown, never seen by a model.
+@feature("poc_distance_63", warmup_bars=62, settling_bars=0)
+def poc_distance_63() -> pl.Expr:
+    """How far the close is above the volume profile's point of control, over the range of 63 bars.
 
     Returns
     -------
-    Expr : units, adjusted for splits like the prices, >= 0.
-    """
-    return pl.col("volume")
-
-
-@feature("obv_level_63", warmup_bars=63, is_input=False)
-def obv_level_63() -> pl.Expr:
-    """On-balance volume gathered over 63 bars, in units: shown, never seen by a model.
-
-    Counted from a fixed number of bars back, because a sum from the first bar on never forgets
-    where it began.
-
-    Returns
-    -------
-    Expr : units, adjusted for splits like the prices.
+    Expr : in [-1, 1]; 0 where the price stood still.
 
     References
     ----------
-    Granville (1963), New Key to Stock Market Profits; TA-Lib's OBV.
+    Steidlmayer (1984), Market Profile, CBOT; `features.volume_profile`.
     """
-    gathered: pl.Expr = ta.obv(pl.col("close"), pl.col("volume")).diff(63)
-    return gathered
+    lowest, highest = pl.col("lowest_63"), pl.col("highest_63")
+    position = (pl.col("close") - lowest) / (highest - lowest)
+    distance = position - (bin_of("control") + 0.5) / N_BINS
+    return unless_flat(distance.clip(-1.0, 1.0), 0.0, N_BARS)
+
+
+@feature("value_area_position_63", warmup_bars=62, settling_bars=0)
+def value_area_position_63() -> pl.Expr:
+    """Where the close stands in the volume profile's value area of 63 bars: 0 its low, 1 its high.
+
+    Returns
+    -------
+    Expr : in [-1, 2]; 0.5 where the price stood still.
+
+    References
+    ----------
+    Steidlmayer (1984), Market Profile, CBOT; `features.volume_profile`.
+    """
+    lowest, highest = pl.col("lowest_63"), pl.col("highest_63")
+    place = (pl.col("close") - lowest) / (highest - lowest) * N_BINS
+    width = bin_of("last") + 1 - bin_of("first")
+    position = (place - bin_of("first")) / width
+    return unless_flat(position.clip(-1.0, 2.0), 0.5, N_BARS)

@@ -45,8 +45,8 @@ class Linear(LocationScale):
     """Ridge location and log-linear scale on all features.
 
     The baseline beside which a more elaborate model has to justify itself. Features are
-    standardised by the training rows; missing values are not accepted. See `LocationScale` for
-    shapes and errors.
+    standardised by the training rows, whose mean stands in for a missing value. See
+    `LocationScale` for shapes and errors.
 
     References
     ----------

@@ -110,7 +110,9 @@ class LocationScale(ABC):
         """Fit every horizon on the examples whose outcome is known."""
         self.feature_names = self.uses(examples)
         X, targets = examples.matrix(self.feature_names), examples.targets()
-        self._neutral = X.mean(axis=0)
+        n_known = np.maximum((~np.isnan(X)).sum(axis=0), 1)
+        self._neutral = np.nansum(X, axis=0) / n_known  # 0 where a source is absent altogether
+        X = np.where(np.isnan(X), self._neutral, X)
         self._locations, self._scales, self._drifts, self._shrinkage = [], [], [], []
         shapes = []
         for horizon in range(targets.shape[1]):

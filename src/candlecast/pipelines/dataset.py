@@ -7,8 +7,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Any, Final
 
@@ -17,21 +17,25 @@ import polars as pl
 from numpy.typing import NDArray
 
 from candlecast.domain import volatility
-from candlecast.domain.catalog import LABELS
+from candlecast.domain.catalog import FEATURES
 from candlecast.domain.climatology import MIN_COUNT, climatology
 from candlecast.domain.distribution import N_LEVELS, FloatArray
 from candlecast.domain.examples import Examples, Rows
 from candlecast.domain.market import Timeframe
 from candlecast.domain.prices import newest_segment_bars
-from candlecast.domain.specs import ExperimentSpec, content_hash, to_mapping
+from candlecast.domain.specs import ExperimentSpec, LabelSpec, content_hash, to_mapping
 from candlecast.errors import NotEnoughHistory
-from candlecast.features.compute import compute, newest, standard_set
+from candlecast.features.compute import compute, newest
+from candlecast.labels.weights import sample_weights
+from candlecast.pipelines.demands import feature_names, resolved_features
+from candlecast.pipelines.label import compute_labels
 from candlecast.pipelines.universe import (
     Market,
     find_shortfalls,
     horizon_lengths,
     instants,
     read_pinned_market,
+    with_facts,
 )
 from candlecast.store.stores import Stores
 
@@ -78,14 +82,17 @@ def training_set_id(spec: ExperimentSpec, market: Market, sha256: str) -> str:
 
 
 def read_training_market(stores: Stores, spec: ExperimentSpec, as_of: datetime | None) -> Market:
-    """The universe of `spec` in first versions, as known at `as_of`, and pinned so."""
-    return read_pinned_market(
+    """The universe of `spec` in first versions, with the facts that its features are made of, as
+    known at `as_of`, and pinned so.
+    """
+    market = read_pinned_market(
         stores,
         Timeframe.parse(spec.timeframe),
         spec.symbols,
         as_of,
         is_simulation_allowed=spec.allow_simulated,
     )
+    return with_facts(stores, market, resolved_features(spec.features).names)
 
 
 def refused_simulations(spec: ExperimentSpec, market: Market) -> dict[str, str]:
@@ -97,13 +104,17 @@ def refused_simulations(spec: ExperimentSpec, market: Market) -> dict[str, str]:
 
 
 def make_training_set(spec: ExperimentSpec, market: Market) -> TrainingSet:
-    """Every row of the universe whose features and past are complete, with its outcomes."""
+    """Every row of the universe whose features and past are complete, with its outcomes.
+
+    Features of other facts than prices may be missing (NaN): a source can be absent.
+    """
     lengths, odd = horizon_lengths(market, spec.labels.horizons)
     shortfalls = find_shortfalls(market, spec.min_bars, market.tickers) | odd
-    names = spec.features.names or standard_set()
-    features = compute(market.prices, names)
+    names = feature_names(spec.features)
+    features = compute(market.prices, names, market.facts)
     scales = market.prices.select("symbol", "ts", scale=volatility.scale().over("segment"))
-    is_usable = pl.all_horizontal(pl.col(*names, "scale").is_not_null())
+    needed = [name for name in names if FEATURES.get(name).table == "ohlcv"]
+    is_usable = pl.all_horizontal(pl.col(*needed, "scale").is_not_null())
     kept = (
         _beside(features, scales, market.prices)
         .filter(is_usable & ~pl.col("symbol").is_in(list(shortfalls)))
@@ -121,12 +132,24 @@ def make_training_set(spec: ExperimentSpec, market: Market) -> TrainingSet:
             + "; ".join(f"{s}: {why}" for s, why in list(shortfalls.items())[:5])
         )
     examples = Examples(**vars(rows), y=outcomes, end_at=end_at, weight=np.ones(len(rows)))
-    examples = examples.take(has_past)
+    examples = weighted(examples.take(has_past), spec.labels, market.as_of)
     keys = keys.filter(pl.Series(has_past))
     return TrainingSet(
         examples.without_outcomes(), keys, examples.end_at, shortfalls, {},
         examples=examples, market=market, spec=spec, sha256=market.sha256(),
     )  # fmt: skip
+
+
+def weighted(examples: Examples, labels: LabelSpec, until: datetime | None = None) -> Examples:
+    """`examples` with the weights that `labels` tell, of what is known `until` then.
+
+    By default that is when the newest was made. Outcomes that have not come count for nothing.
+    """
+    ends = np.where(np.isnan(examples.y), np.datetime64("NaT"), examples.end_at)
+    newest_at: datetime = examples.as_of.max().astype("datetime64[us]").item()
+    known_at = until or newest_at.replace(tzinfo=UTC)
+    weight = sample_weights(examples.symbol, examples.as_of, ends, labels, known_at)
+    return replace(examples, weight=weight)
 
 
 def newest_dataset(
@@ -137,8 +160,8 @@ def newest_dataset(
     A symbol too young for some features is given NaN there and a shortfall; one without a
     volatility or a past is left out, with its shortfall.
     """
-    names = spec.features.names or standard_set()
-    features = newest(market.prices, names)
+    names = feature_names(spec.features)
+    features = newest(market.prices, names, market.facts)
     recent = newest_segment_bars(market.prices, SCALE_BARS)
     scales = recent.select("symbol", "ts", scale=volatility.scale().over("segment"))
     wanted = list(symbols or spec.symbols or market.tickers)
@@ -183,9 +206,7 @@ def _assemble(
 ) -> tuple[Rows, FloatArray, NDArray[np.datetime64], pl.DataFrame]:
     horizons = spec.labels.horizons
     tickers = market.tickers
-    labels = LABELS.get(spec.labels.kind).compute(
-        market.prices, timeframe=market.timeframe, horizons=horizons, calendars=market.calendars
-    )
+    labels = compute_labels(spec.labels, market)
     shape = (len(kept), len(horizons))
     outcomes, past = np.full(shape, np.nan), np.full((*shape, N_LEVELS), np.nan)
     end_at = np.full(shape, np.datetime64("NaT"), "M8[us]")

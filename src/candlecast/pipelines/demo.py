@@ -14,7 +14,8 @@ from candlecast.domain.specs import ExperimentSpec
 from candlecast.errors import CandlecastError
 from candlecast.pipelines.forecast import forecast
 from candlecast.pipelines.ingest import ingest
-from candlecast.pipelines.materialize import Span, materialize_features, materialize_labels
+from candlecast.pipelines.label import materialize_labels
+from candlecast.pipelines.materialize import Span, materialize_features
 from candlecast.pipelines.progress import Progress, silent
 from candlecast.pipelines.report import ReportQuery, make_report
 from candlecast.pipelines.settle import settle

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -18,7 +17,9 @@ from candlecast.pipelines.dataset import (
     make_training_set,
     read_training_market,
     training_set_id,
+    weighted,
 )
+from candlecast.pipelines.demands import check_trainable, resolved
 from candlecast.pipelines.forecast import make_forecasts
 from candlecast.pipelines.progress import Progress, silent
 from candlecast.pipelines.report import ReportQuery, make_report
@@ -39,9 +40,10 @@ def evaluate(
 
     A run that stands in the ledger already is not made again.
     """
+    check_trainable(spec)
     make_model(spec.model, spec.seed)  # an unknown kind or parameter is told before the work
     market = read_training_market(stores, spec, as_of)
-    spec = replace(spec, symbols=market.tickers)
+    spec = resolved(spec, market)
     run_id = training_set_id(spec, market, market.sha256())
     if not ledger.has_run(stores.database, run_id):
         progress("features and labels", 0, 1)
@@ -58,7 +60,7 @@ def evaluate_training_set(
     spec, run_id = training.spec, training.set_id
     if not ledger.has_run(stores.database, run_id):
         folds = walk_forward(
-            lambda examples: make_model(spec.model, spec.seed).fit(examples),
+            lambda examples: make_model(spec.model, spec.seed).fit(weighted(examples, spec.labels)),
             training.examples,
             spec.splits,
             lambda done, total: progress("walk-forward", done, total),

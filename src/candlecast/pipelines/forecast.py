@@ -6,7 +6,8 @@ import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Final, cast
+from functools import partial
+from typing import cast
 
 import numpy as np
 import orjson
@@ -14,21 +15,23 @@ import polars as pl
 from numpy.typing import NDArray
 
 from candlecast.domain import distribution as dist
+from candlecast.domain.catalog import FeatureTable
 from candlecast.domain.distribution import FloatArray
-from candlecast.domain.frames import FORECASTS, QUANTILES
+from candlecast.domain.frames import FEATURES, FORECASTS, QUANTILES
 from candlecast.domain.market import Timeframe
-from candlecast.domain.specs import ExperimentSpec, LabelSpec, content_hash
+from candlecast.domain.specs import ExperimentSpec, FeatureSpec, LabelSpec
+from candlecast.domain.thresholds import class_bounds
 from candlecast.errors import NotFound
+from candlecast.features.chosen import by_table, check_code
 from candlecast.models.conformal import load_model
 from candlecast.pipelines.answer import make_answers
 from candlecast.pipelines.dataset import Dataset, newest_dataset, refused_simulations
-from candlecast.pipelines.universe import Market, read_pinned_market
+from candlecast.pipelines.demands import feature_names
+from candlecast.pipelines.universe import Market, read_pinned_market, with_facts
 from candlecast.store import ledger
 from candlecast.store.features import read_features, write_features
 from candlecast.store.registry import ModelVersion
 from candlecast.store.stores import Stores
-
-TERCILES: Final = (1 / 3, 2 / 3)
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,6 +69,7 @@ def forecast(
     """
     model_version = chosen_model(stores, Timeframe.parse(timeframe), version)
     spec = ExperimentSpec.from_mapping(orjson.loads(model_version.spec))
+    check_code(spec.features)
     universe = tuple(sorted({*spec.symbols, *symbols}))
     market = read_pinned_market(
         stores,
@@ -75,6 +79,7 @@ def forecast(
         is_newest=True,
         is_simulation_allowed=spec.allow_simulated,
     )
+    market = with_facts(stores, market, feature_names(spec.features))
     dataset, features = newest_dataset(spec, market, symbols)
     invented = {t: why for t, why in refused_simulations(spec, market).items() if t in universe}
     model = load_model(stores.registry.fetch(model_version.version), model_version.artifact_sha256)
@@ -92,9 +97,7 @@ def forecast(
     )
     n_new, standing = _append(stores, forecasts, batch, is_newest=is_newest)
     if is_newest:
-        set_id = content_hash(list(dataset.rows.feature_names))
-        unstored = _unstored(stores, market.timeframe, features)
-        write_features(stores.database, market.timeframe, unstored, set_id)
+        _write_features(stores, market.timeframe, features, spec.features)
         answers = make_answers(dataset, standing, batch, market)
         ledger.write_current(stores.database, answers)
     origins = standing["origin"].unique().sort().to_list()
@@ -118,12 +121,7 @@ def chosen_model(stores: Stores, timeframe: Timeframe, version: str | None) -> M
 
 def thresholds(climatology: FloatArray, labels: LabelSpec) -> tuple[FloatArray, FloatArray]:
     """Where Bearish ends and Bullish begins, as log returns (n_rows, n_horizons)."""
-    fixed = labels.fixed_threshold()
-    if fixed is not None:
-        shape = climatology.shape[:-1]
-        return np.full(shape, np.log1p(-fixed)), np.full(shape, np.log1p(fixed))
-    terciles = dist.quantile(climatology, TERCILES)
-    return terciles[..., 0], terciles[..., 1]
+    return class_bounds(climatology, labels.threshold)
 
 
 def make_forecasts(
@@ -196,11 +194,23 @@ def _is_newest(stores: Stores, market: Market, universe: tuple[str, ...]) -> boo
     return cast("datetime", stored["known_at"].max()) <= market.as_of
 
 
-def _unstored(stores: Stores, timeframe: Timeframe, features: pl.DataFrame) -> pl.DataFrame:
+def _write_features(
+    stores: Stores, timeframe: Timeframe, features: pl.DataFrame, spec: FeatureSpec
+) -> None:
     # What `materialize_features` stored is more than what a forecast has: it stays.
+    for table, names in by_table(feature_names(spec)).items():
+        own = features.select(*FEATURES.columns, *names)
+        unstored = _unstored(stores, timeframe, own, table)
+        write_features(stores.database, timeframe, unstored, spec.id, table)
+
+
+def _unstored(
+    stores: Stores, timeframe: Timeframe, features: pl.DataFrame, table: FeatureTable
+) -> pl.DataFrame:
     key = ["symbol", "ts"]
+    read = partial(read_features, stores.database, timeframe, table=table)
     rows = [
-        part.join(read_features(stores.database, timeframe, start=ts, end=ts), on=key, how="anti")
+        part.join(read(start=ts, end=ts), on=key, how="anti")
         for (ts,), part in features.partition_by("ts", as_dict=True).items()
     ]
     return pl.concat(rows).sort(key) if rows else features

@@ -1,20 +1,31 @@
-"""Features and labels of stored bars into their tables."""
+"""Features of stored bars into their tables."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import Final
 
 import polars as pl
 
-from candlecast.domain.catalog import FEATURES, LABELS
+from candlecast.domain.catalog import FEATURES, FeatureTable
+from candlecast.domain.facts import Facts
 from candlecast.domain.market import Timeframe
-from candlecast.domain.specs import ExperimentSpec, content_hash
-from candlecast.features.compute import compute
+from candlecast.domain.specs import FeatureSpec
+from candlecast.features.chosen import by_table
+from candlecast.features.compute import compute, members, newest
+from candlecast.features.evaluation import compare
+from candlecast.features.plan import Plan
+from candlecast.features.user_files import code_of
 from candlecast.pipelines.prune import prune_unattended
-from candlecast.pipelines.universe import read_market
-from candlecast.store.features import write_features, write_labels
+from candlecast.pipelines.universe import Market, read_market, with_facts
+from candlecast.store.bars import read_extent
+from candlecast.store.features import write_features
 from candlecast.store.stores import Stores
+
+SYMBOLS_IN_FLIGHT: Final = 250
+"""More are not held in memory with all their features at once."""
 
 
 @dataclass(frozen=True)
@@ -38,27 +49,77 @@ class Span:
 def materialize_features(stores: Stores, timeframe: str, span: Span) -> int:
     """Compute every feature, over the whole universe, and store the values within `span`.
 
-    Returns how many rows changed. Features of intraday bars are kept for 90 days by the
+    Returns how many rows changed, in both tables; where nothing but prices is known there are
+    none of sentiment. A large universe is computed some symbols at a time, after what they are
+    compared by was computed for all. Features of intraday bars are kept for 90 days by the
     clock of the stores: older ones are pruned and not written, so that retention needs nobody's
     hand. With TimescaleDB all are written, and its own job prunes them.
     """
-    market = read_market(stores, Timeframe.parse(timeframe), (), None)
+    length = Timeframe.parse(timeframe)
+    since = None if length.is_daily else prune_unattended(stores)
+    groups = _groups(stores, length)
+    compared = _compared(stores, length, groups) if len(groups) > 1 else None
+    n_changed = 0
+    for group in groups:
+        if span.symbols and group and not {*group} & {*span.symbols}:
+            continue
+        market = _read(stores, length, group)
+        for table, features in feature_sets().items():
+            if table == "sentiment" and (market.facts or Facts.none()).is_empty:
+                continue
+            values = compute(market.prices, features.names, market.facts, compared=compared)
+            values = replace(span, start=_latest(span.start, since)).cut(values)
+            n_changed += write_features(stores.database, length, values, features.id, table)
+    return n_changed
+
+
+def _groups(stores: Stores, timeframe: Timeframe) -> list[tuple[str, ...]]:
+    # The symbols with bars, some at a time; all at once where there are few.
+    extent = read_extent(stores.database, timeframe)
+    symbols = extent.filter(pl.col("first_ts") < stores.clock.now())["symbol"].to_list()
+    if len(symbols) <= SYMBOLS_IN_FLIGHT:
+        return [()]
+    starts = range(0, len(symbols), SYMBOLS_IN_FLIGHT)
+    return [tuple(symbols[start : start + SYMBOLS_IN_FLIGHT]) for start in starts]
+
+
+def _read(stores: Stores, timeframe: Timeframe, symbols: tuple[str, ...]) -> Market:
+    market = read_market(stores, timeframe, symbols, None)
+    return with_facts(stores, market, FEATURES.names())
+
+
+def _compared(
+    stores: Stores, timeframe: Timeframe, groups: Sequence[tuple[str, ...]]
+) -> pl.DataFrame:
+    # The features that compare symbols, of every row of the universe.
     names = FEATURES.names()
-    features = span.cut(compute(market.prices, names))
-    since = None if market.timeframe.is_daily else prune_unattended(stores)
-    if since is not None:
-        features = features.filter(pl.col("ts") >= since)
-    return write_features(stores.database, market.timeframe, features, content_hash(list(names)))
+    markets = (_read(stores, timeframe, group) for group in groups)
+    rows = pl.concat([members(market.prices, names, market.facts) for market in markets])
+    return compare(rows, Plan.of(names).names_of_universe)
 
 
-def materialize_labels(stores: Stores, spec: ExperimentSpec, span: Span) -> int:
-    """Compute the labels of `spec` and store those within `span`; returns the rows that changed."""
-    market = read_market(stores, Timeframe.parse(spec.timeframe), span.symbols, None)
-    labels = LABELS.get(spec.labels.kind).compute(
-        market.prices,
-        timeframe=market.timeframe,
-        horizons=spec.labels.horizons,
-        calendars=market.calendars,
-    )
-    known = span.cut(labels).filter(pl.col("end_at") <= market.as_of)
-    return write_labels(stores.database, market.timeframe, known, spec.labels.kind)
+def _latest(*instants: datetime | None) -> datetime | None:
+    return max((instant for instant in instants if instant is not None), default=None)
+
+
+def read_values(
+    stores: Stores,
+    timeframe: Timeframe,
+    name: str,
+    *,
+    symbols: tuple[str, ...] = (),
+    as_of: datetime | None = None,
+    is_whole: bool = False,
+) -> pl.DataFrame:
+    """FEATURES of one feature of stored bars as known at `as_of`: the newest ones, or all."""
+    is_alone = FEATURES.get(name).scope == "symbol"
+    market = read_market(stores, timeframe, symbols if is_alone else (), as_of, is_newest=True)
+    market = with_facts(stores, market, (name,))
+    values = (compute if is_whole else newest)(market.prices, (name,), market.facts)
+    return Span(symbols).cut(values)
+
+
+def feature_sets() -> dict[FeatureTable, FeatureSpec]:
+    """What stands in each table of features: all that is known here, as a spec with its id."""
+    tables = by_table(FEATURES.names())
+    return {table: FeatureSpec(names, code_of(names)) for table, names in tables.items()}

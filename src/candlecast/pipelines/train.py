@@ -21,10 +21,12 @@ from candlecast.pipelines.dataset import (
     refused_simulations,
     training_set_id,
 )
+from candlecast.pipelines.demands import check_trainable, resolved
 from candlecast.pipelines.evaluate import evaluate_training_set
 from candlecast.pipelines.progress import Progress, silent
+from candlecast.pipelines.promote import promote
+from candlecast.pipelines.training_sets import make_manifest
 from candlecast.pipelines.universe import Market, find_shortfalls
-from candlecast.store.features import TrainingSet as Manifest
 from candlecast.store.features import write_training_set
 from candlecast.store.registry import ModelVersion
 from candlecast.store.stores import Stores
@@ -48,18 +50,22 @@ def train(
 ) -> TrainRun:
     """Train on what was known at `as_of`, evaluate, register and make it the champion.
 
+    It serves only once its features have passed the gates: Conflict names the first that fails,
+    and the version stays registered.
+
     The same spec on the same data is the same version and is not trained twice. A version trained
     on older data than the champion is registered but does not serve until it is activated.
     """
+    check_trainable(spec)
     make_model(spec.model, spec.seed)  # an unknown kind or parameter is told before the work
     market = read_training_market(stores, spec, as_of)
     absent = find_shortfalls(market, 0, set(spec.symbols) - set(market.tickers))
     absent |= refused_simulations(spec, market)
-    spec = replace(spec, symbols=market.tickers)
+    spec = resolved(spec, market)
     name = version_name(spec, market)
     known = {version.version: version for version in stores.registry.list()}
     if name in known and _is_whole(stores, name):
-        return _run(_serving(stores, known[name]), absent, is_new=False)
+        return _run(_serving(stores, known[name], market, progress), absent, is_new=False)
     progress("features and labels", 0, 1)
     training = make_training_set(spec, market)
     progress("features and labels", 1, 1)
@@ -68,10 +74,11 @@ def train(
     progress("final model", 0, 1)
     with tempfile.TemporaryDirectory() as folder:
         version = _fitted(stores, training, name, metrics, Path(folder))
-        write_training_set(stores.database, _manifest(training, version))
+        manifest = make_manifest(training, version.created_at)
+        write_training_set(stores.database, manifest)
         stores.registry.add(version, Path(folder))
     progress("final model", 1, 1)
-    return _run(_serving(stores, version), absent, is_new=True)
+    return _run(_serving(stores, version, market, progress), absent, is_new=True)
 
 
 def version_name(spec: ExperimentSpec, market: Market) -> str:
@@ -94,13 +101,14 @@ def _is_whole(stores: Stores, name: str) -> bool:
     return True
 
 
-def _serving(stores: Stores, version: ModelVersion) -> ModelVersion:
+def _serving(
+    stores: Stores, version: ModelVersion, market: Market, progress: Progress
+) -> ModelVersion:
     # What was trained on less than the champion has seen does not replace it by itself.
     champion = stores.registry.champion(version.timeframe)
     if champion is not None and champion.training_until > version.training_until:
         return replace(version, is_active=False)
-    stores.registry.activate(version.version)
-    return replace(version, is_active=True)
+    return promote(stores, version.version, market, progress)
 
 
 def _fitted(
@@ -131,17 +139,6 @@ def _fitted(
         stage="registered",
         is_active=False,
         created_at=stores.clock.now(),
-    )
-
-
-def _manifest(training: TrainingSet, version: ModelVersion) -> Manifest:
-    return Manifest(
-        set_id=training.set_id,
-        spec=version.spec,
-        as_of=training.market.as_of,
-        n_rows=len(training.examples),
-        sha256=training.sha256,
-        created_at=version.created_at,
     )
 
 

@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Collection
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 from itertools import pairwise
-from typing import Final, cast
+from typing import Any, Final, cast
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from candlecast.domain.frames import ACTIONS
+from candlecast.domain.catalog import FEATURES
+from candlecast.domain.facts import Facts
+from candlecast.domain.frames import ACTIONS, INSTANT
 from candlecast.domain.market import Horizon, Timeframe, TradingCalendar, trading_calendar
 from candlecast.domain.prices import factored_bars, prices_of_factored
 from candlecast.domain.sources import is_simulated
 from candlecast.errors import InvalidSpec, NotEnoughHistory, NotFound
+from candlecast.pipelines.score import read_known_facts
 from candlecast.store.facts import read_facts
 from candlecast.store.pins import pin
 from candlecast.store.stores import Stores
@@ -32,7 +36,8 @@ SESSIONS_INTRADAY: Final = 63
 class Market:
     """Adjusted prices of a universe as known at `as_of`, with each ticker's calendar.
 
-    `simulated` names the symbols that have no bar that was ever traded.
+    `simulated` names the symbols that have no bar that was ever traded. `facts` are what is known
+    besides prices, where somebody asked for features made of them (`with_facts`).
     """
 
     timeframe: Timeframe
@@ -40,6 +45,7 @@ class Market:
     prices: pl.DataFrame
     calendars: dict[str, TradingCalendar]
     simulated: frozenset[str] = frozenset()
+    facts: Facts | None = None
 
     @property
     def tickers(self) -> tuple[str, ...]:
@@ -47,17 +53,19 @@ class Market:
         return tuple(self.prices["symbol"].unique().sort())
 
     def sha256(self) -> str:
-        """Hash of all prices: the same data give the same hash, on every machine."""
+        """Hash of all prices and facts: the same data give the same hash, on every machine."""
         digest = hashlib.sha256(",".join(self.tickers).encode())
         codes = self.prices["symbol"].rle_id().to_numpy()
         digest.update(np.ascontiguousarray(codes).tobytes())
         for name in self.prices.columns[1:]:
             values = self.prices[name].to_physical().to_numpy()
             digest.update(np.ascontiguousarray(values).tobytes())
+        if self.facts is not None:
+            digest.update(self.facts.sha256().encode())
         return digest.hexdigest()
 
 
-def read_market(
+def read_market(  # noqa: PLR0913 - each says which rows, in which version
     stores: Stores,
     timeframe: Timeframe,
     symbols: tuple[str, ...],
@@ -65,6 +73,7 @@ def read_market(
     *,
     is_newest: bool = False,
     is_simulation_allowed: bool = True,
+    since: Mapping[str, datetime] | None = None,
 ) -> Market:
     """The universe `symbols` (all when empty) known at `as_of` (by default all there is).
 
@@ -75,7 +84,8 @@ def read_market(
     when the last of these bars and actions was known, so that it depends on the data alone.
 
     Invented bars never stand beside real ones: a symbol with any real bar is read without them,
-    and one without comes only where simulation is allowed.
+    and one without comes only where simulation is allowed. `since` leaves out what lies before a
+    symbol's first bar at some time: history that is added in front counts as known when it ended.
     """
     known = {symbol.ticker: symbol for symbol in read_symbols(stores.database)}
     for ticker in symbols:
@@ -84,6 +94,9 @@ def read_market(
     now = stores.clock.now()
     until = min(as_of or now, now)
     bars, newest_at = _read_versions(stores, timeframe, list(symbols) or None, until, is_newest)
+    if since:
+        first = pl.col("symbol").replace_strict(since, default=None, return_dtype=INSTANT)
+        bars = bars.filter((pl.col("ts") >= first).fill_null(value=True))
     bars, simulated = _without_inventions(bars, is_simulation_allowed)
     if bars.is_empty():
         raise NotEnoughHistory(
@@ -97,12 +110,10 @@ def read_market(
         ticker: trading_calendar(known[ticker].calendar) for ticker in bars["symbol"].unique()
     }
     actions = read_facts(stores.database, ACTIONS, as_of=until, symbols=list(calendars))
-    factored = factored_bars(
-        bars, timeframe, calendars, actions=actions, is_first_version=not is_newest
-    )
-    acted_at = cast("datetime | None", factored["factor_known_at"].max())
+    factor = partial(factored_bars, bars, timeframe, calendars, is_first_version=not is_newest)
+    factored = factor(actions=actions)
     prices = prices_of_factored(factored, is_first_version=not is_newest)
-    as_of = max(instant for instant in (newest_at, acted_at) if instant is not None)
+    as_of = _known_at(factored, actions, newest_at, factor)
     return Market(timeframe, as_of, prices, calendars, simulated)
 
 
@@ -111,7 +122,7 @@ def read_pinned_market(
     timeframe: Timeframe,
     symbols: tuple[str, ...],
     as_of: datetime | None,
-    **options: bool,
+    **options: Any,
 ) -> Market:
     """The same for a result that will be stored: what arrives from now on is no part of it.
 
@@ -125,6 +136,32 @@ def read_pinned_market(
     if stores.mirror.stamp(timeframe) == stamp:
         return market
     return read_market(stores, timeframe, symbols, until, **options)
+
+
+def with_facts(stores: Stores, market: Market, names: Collection[str]) -> Market:
+    """`market` with the facts known by its `as_of`, if any of the features `names` needs them."""
+    if all(FEATURES.get(name).table == "ohlcv" for name in names):
+        return market
+    return replace(market, facts=read_known_facts(stores, market.tickers, market.as_of))
+
+
+def _known_at(
+    factored: pl.DataFrame,
+    actions: pl.DataFrame,
+    newest_at: datetime | None,
+    factor: Callable[..., pl.DataFrame],
+) -> datetime:
+    # When the last of the bars, and of the actions in their factors, was known. No row waits for
+    # an action that was told when its quarter was over, but prices are scaled by it all the same.
+    waited_until = cast("datetime | None", factored["factor_known_at"].max())
+    as_of = max(instant for instant in (newest_at, waited_until) if instant is not None)
+    later = actions.filter(pl.col("known_at") > as_of)
+    if later.is_empty():
+        return as_of
+    without = factor(actions=actions.filter(pl.col("known_at") <= as_of))
+    if without["factor"].equals(factored["factor"]):
+        return as_of
+    return cast("datetime", later["known_at"].max())
 
 
 def _read_versions(

@@ -34,7 +34,12 @@ LABEL_COLUMNS: Final = (*LABELS.columns, "kind")
 
 @dataclass(frozen=True)
 class TrainingSet:
-    """The manifest of a training set: what it takes to build the same rows again."""
+    """The manifest of a training set: what it takes to build the same rows again.
+
+    `sha256` is over the prices, `rows_sha256` over the examples, `code_sha256` over the code that
+    makes the one from the other, `version` that of candlecast; `first_bars` tells each symbol's
+    first bar as JSON, for history may be added in front later. The oldest sets lack these four.
+    """
 
     set_id: str
     spec: str
@@ -42,6 +47,10 @@ class TrainingSet:
     n_rows: int
     sha256: str
     created_at: datetime
+    rows_sha256: str | None = None
+    code_sha256: str | None = None
+    version: str | None = None
+    first_bars: str | None = None
 
 
 def write_features(

@@ -7,18 +7,20 @@ from pathlib import Path
 
 from candlecast.domain.market import Clock
 from candlecast.store.database import Database
+from candlecast.store.feature_files import FeatureFiles
 from candlecast.store.mirror import Mirror
 from candlecast.store.registry import Registry
 
 
 @dataclass(frozen=True)
 class Stores:
-    """What pipelines work on: the database, its mirror, the models, and the time."""
+    """What pipelines work on: the database, its mirror, the models, kept features, the time."""
 
     database: Database
     mirror: Mirror
     registry: Registry
     clock: Clock
+    feature_files: FeatureFiles
 
     def close(self) -> None:
         """Give the database's connections back."""
@@ -34,4 +36,5 @@ def open_stores(
     database.upgrade()
     artifacts = artifacts_url or str((home / "artifacts").absolute())
     registry = Registry(database, artifacts, home / "artifact_cache")
-    return Stores(database, Mirror(database, home / "mirror"), registry, clock)
+    mirror, features = Mirror(database, home / "mirror"), FeatureFiles(home / "features")
+    return Stores(database, mirror, registry, clock, features)

@@ -163,8 +163,12 @@ ml_training_sets: Final = sa.Table(
     required("spec", sa.Text()),
     required("as_of", Instant()),
     required("n_rows", sa.BigInteger()),
-    required("sha256", sa.Text()),
+    required("sha256", sa.Text()),  # over the prices
     required("created_at", Instant()),
+    sa.Column("rows_sha256", sa.Text()),  # over the examples; the oldest sets have none
+    sa.Column("code_sha256", sa.Text()),  # over what makes examples of prices
+    sa.Column("version", sa.Text()),  # of candlecast
+    sa.Column("first_bars", sa.Text()),  # JSON: ts of the first bar by ticker
 )
 
 ml_training_data: Final = sa.Table(

@@ -5,51 +5,34 @@
    frame whose later rows are nonsense (the perturbation).
 3. Every row stamped by that instant must come out the same, bit by bit.
 4. For features of one symbol, nonsense in another symbol must change nothing either.
+
+`audit_build` asks the same of a whole pipeline, which reads its data itself: built as of two
+instants, the rows of the earlier one are the same. That finds a corrected bar as well.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 import polars as pl
 
 from candlecast.domain.catalog import FEATURES
-from candlecast.errors import NotEnoughHistory
+from candlecast.domain.facts import Facts
+from candlecast.errors import InvalidSpec, NotEnoughHistory
+from candlecast.validation.findings import Comparison, Finding
 
 Compute: TypeAlias = Callable[[pl.DataFrame], pl.DataFrame]
-FeatureCompute: TypeAlias = Callable[[pl.DataFrame, Sequence[str]], pl.DataFrame]
+FactCompute: TypeAlias = Callable[[pl.DataFrame, Facts], pl.DataFrame]
+FeatureCompute: TypeAlias = Callable[..., pl.DataFrame]
+"""Like `features.compute.compute`: PRICES, names and Facts to FEATURES."""
+Build: TypeAlias = Callable[[datetime], pl.DataFrame]
 
+CAUSALITY: Final = "causality"
+ISOLATION: Final = "isolation"
 N_INSTANTS: Final = 6
-_IS_THERE: Final = "_is_there"
-_AGAIN: Final = "_again"
-
-
-@dataclass(frozen=True)
-class Finding:
-    """A value that changed although nothing it may depend on did.
-
-    `probe` says what was changed; `symbol` and `ts` name the first of the `n_rows` rows whose
-    `column` differs, `before` the value from the whole frame, `after` the one computed again
-    (None: null, or the row is gone).
-    """
-
-    column: str
-    probe: str
-    symbol: str
-    ts: datetime
-    before: float | str | None
-    after: float | str | None
-    n_rows: int
-
-    def __str__(self) -> str:
-        return (
-            f"{self.column} of {self.symbol} at {self.ts:%Y-%m-%d %H:%M}: {self.before} became "
-            f"{self.after} when {self.probe} ({self.n_rows} rows)"
-        )
 
 
 def audit(
@@ -68,18 +51,9 @@ def audit(
     when it returns none). Without `instants` some are chosen among the known_at. A column has
     at most one finding for each of cut and perturbation: the first.
     """
-    rng = np.random.default_rng(seed)
-    whole = _stamped(compute(frame), frame, stamp)
-    first: dict[tuple[str, str], Finding] = {}
-    for instant in sorted(instants or choose_instants(frame)):
-        past = whole.filter(pl.col(stamp) <= instant)
-        is_later = pl.col("known_at") > instant
-        probes = {"cut off": frame.filter(~is_later), "nonsense": _nonsense(frame, is_later, rng)}
-        for kind, changed in probes.items():
-            probe = f"bars known after {instant:%Y-%m-%d %H:%M} were {kind}"
-            for finding in _differences(past, compute(changed), key, stamp, probe):
-                first.setdefault((finding.column, kind), finding)
-    return [first[name] for name in sorted(first)]
+    told = (frame, Facts.none(), tuple(instants) or choose_instants(frame, seed=seed))
+    comparison = Comparison(CAUSALITY, tuple(key), (stamp,))
+    return _audit(lambda known, _: compute(known), told, comparison, stamp=stamp, seed=seed)
 
 
 def audit_isolation(
@@ -94,8 +68,8 @@ def audit_isolation(
     is_other = pl.col("symbol") != symbol
     changed = _nonsense(frame, ~is_other, np.random.default_rng(seed))
     others = compute(frame).filter(is_other)
-    probe = f"{symbol} was nonsense"
-    return _differences(others, compute(changed), key, "as_of", probe)
+    comparison = Comparison(ISOLATION, tuple(key), ("as_of",))
+    return comparison.differences(others, compute(changed), f"{symbol} was nonsense")
 
 
 def audit_features(
@@ -104,29 +78,111 @@ def audit_features(
     names: Sequence[str],
     instants: Sequence[datetime] = (),
     *,
+    facts: Facts | None = None,
     seed: int = 0,
 ) -> list[Finding]:
     """The findings for the features `names` over PRICES: look-ahead, and leaks between symbols.
 
-    `compute` is `features.compute.compute`. Features of scope ``universe`` may see other
-    symbols, so only the others are tested for isolation.
+    `compute` is `features.compute.compute`. Features that compare symbols may see them, so only
+    the others are tested for isolation. `facts` are cut and changed with the bars.
     """
-    findings = audit(lambda frame: compute(frame, names), prices, instants, seed=seed)
+    known = facts or Facts.none()
+    told = (prices, known, tuple(instants) or choose_instants(prices, seed=seed))
+    findings = _audit(
+        lambda frame, given: compute(frame, names, given),
+        told,
+        Comparison(CAUSALITY, skipped=("as_of",)),
+        stamp="as_of",
+        seed=seed,
+    )
     alone = [name for name in names if FEATURES.get(name).scope == "symbol"]
     symbols = prices["symbol"].unique(maintain_order=True)
     if alone and len(symbols) > 1:
         middle = str(symbols[len(symbols) // 2])
-        findings += audit_isolation(lambda frame: compute(frame, alone), prices, middle, seed=seed)
+        findings += audit_isolation(
+            lambda frame: compute(frame, alone, known), prices, middle, seed=seed
+        )
     return findings
 
 
-def choose_instants(frame: pl.DataFrame, n_instants: int = N_INSTANTS) -> list[datetime]:
-    """`n_instants` of the known_at of `frame`, spread over its later three quarters."""
+def audit_build(
+    build: Build,
+    instants: Sequence[datetime],
+    *,
+    key: Sequence[str] = ("symbol", "ts"),
+    stamp: str = "as_of",
+) -> list[Finding]:
+    """Where what `build` made as of one of `instants` is not what it makes as of the last one.
+
+    `build` reads, computes and returns rows unique by `key`, with symbol, ts and `stamp`. Rows
+    stamped by the earlier instant must be the same, and be there in both: a bar corrected since,
+    a statistic over all rows, a universe of survivors change them. A finding's `before` is the
+    value as it was built first; a column has at most one finding.
+    """
+    *earlier, latest = sorted({*instants})
+    if not earlier:
+        raise InvalidSpec("an audit of a build needs two instants or more; name an earlier one")
+    comparison = Comparison(CAUSALITY, tuple(key), (stamp,))
+    late = build(latest)
+    first: dict[str, Finding] = {}
+    for instant in earlier:
+        early = build(instant)
+        probe = f"built as of {latest:%Y-%m-%d %H:%M} instead of {instant:%Y-%m-%d %H:%M}"
+        came = late.filter(pl.col(stamp) <= instant)
+        went = early.filter(pl.col(stamp) <= instant)
+        found = comparison.differences(early.join(came, on=list(key), how="semi"), late, probe)
+        found += comparison.absent(came, early, probe, is_new=True)
+        found += comparison.absent(went, late, probe, is_new=False)
+        for finding in found:
+            first.setdefault(finding.column, finding)
+    return list(first.values())
+
+
+def choose_instants(
+    frame: pl.DataFrame, n_instants: int = N_INSTANTS, *, seed: int = 0
+) -> list[datetime]:
+    """`n_instants` of the known_at of `frame`, at random over its later three quarters."""
     known = frame["known_at"].unique().sort()
     if len(known) < 4:
         raise NotEnoughHistory(f"an audit needs 4 distinct known_at, there are {len(known)}")
-    places = np.linspace(len(known) // 4, len(known) - 2, n_instants).astype(int)
+    # One in each of as many equal spans, so that no part goes unseen.
+    edges = np.linspace(len(known) // 4, len(known) - 1, n_instants + 1)
+    places = np.random.default_rng(seed).uniform(edges[:-1], edges[1:]).astype(int)
     return [known[int(place)] for place in np.unique(places)]
+
+
+def _audit(
+    compute: FactCompute,
+    told: tuple[pl.DataFrame, Facts, Sequence[datetime]],
+    comparison: Comparison,
+    *,
+    stamp: str,
+    seed: int,
+) -> list[Finding]:
+    frame, facts, instants = told
+    rng = np.random.default_rng(seed)
+    whole = _stamped(compute(frame, facts), frame, stamp)
+    first: dict[tuple[str, str], Finding] = {}
+    for instant in sorted(instants):
+        past = whole.filter(pl.col(stamp) <= instant)
+        for kind, bars, given in _probes(frame, facts, instant, rng):
+            what = "bars" if facts.is_empty else "bars and facts"
+            probe = f"{what} known after {instant:%Y-%m-%d %H:%M} were {kind}"
+            again = _stamped(compute(bars, given), bars, stamp)
+            found = comparison.differences(past, again, probe)
+            known = again.filter(pl.col(stamp) <= instant)
+            found += comparison.absent(known, whole, probe, is_new=True)
+            for finding in found:
+                first.setdefault((finding.column, kind), finding)
+    return [first[name] for name in sorted(first)]
+
+
+def _probes(
+    frame: pl.DataFrame, facts: Facts, instant: datetime, rng: np.random.Generator
+) -> Iterator[tuple[str, pl.DataFrame, Facts]]:
+    is_later = pl.col("known_at") > instant
+    yield "cut off", frame.filter(~is_later), facts.known_by(instant)
+    yield "nonsense", _nonsense(frame, is_later, rng), _nonsense_facts(facts, is_later, rng)
 
 
 def _stamped(result: pl.DataFrame, frame: pl.DataFrame, stamp: str) -> pl.DataFrame:
@@ -147,24 +203,35 @@ def _nonsense(frame: pl.DataFrame, where: pl.Expr, rng: np.random.Generator) -> 
         "close": closes,
         "volume": (frame["volume"].to_numpy() + 1.0) * noise[4] * 3.0,
     }
+    return _replaced(frame, where, values)
+
+
+def _nonsense_facts(facts: Facts, where: pl.Expr, rng: np.random.Generator) -> Facts:
+    # Other scores, weights and amounts, and texts that speak of other symbols.
+    texts, traded = facts.texts, facts.large_trades
+    symbols = texts["symbols"].gather(rng.permutation(len(texts)))
+    others = {
+        "symbols": symbols,
+        "score": rng.uniform(-1.0, 1.0, len(texts)),
+        "weight": texts["weight"].to_numpy() * np.exp(rng.normal(0.0, 0.5, len(texts))),
+    }
+    volumes = (traded["volume"].to_numpy() + 1.0) * np.exp(rng.normal(0.0, 0.5, len(traded)))
+    amounts = {"volume": volumes, "large_volume": volumes * rng.uniform(0.0, 1.0, len(traded))}
+    return Facts(
+        texts=_replaced(texts, where, others),
+        indices=_other_values(facts.indices, where, rng),
+        capitalisations=_other_values(facts.capitalisations, where, rng),
+        large_trades=_replaced(traded, where, amounts),
+    )
+
+
+def _other_values(frame: pl.DataFrame, where: pl.Expr, rng: np.random.Generator) -> pl.DataFrame:
+    noise = np.exp(rng.normal(0.0, 0.5, len(frame)))
+    return _replaced(frame, where, {"value": frame["value"].to_numpy() * noise})
+
+
+def _replaced(frame: pl.DataFrame, where: pl.Expr, values: Mapping[str, Any]) -> pl.DataFrame:
     return frame.with_columns(
         pl.when(where).then(pl.Series(name, column)).otherwise(name).alias(name)
         for name, column in values.items()
     )
-
-
-def _differences(
-    expected: pl.DataFrame, again: pl.DataFrame, key: Sequence[str], stamp: str, probe: str
-) -> list[Finding]:
-    columns = [name for name in expected.columns if name not in (*key, stamp)]
-    values = again.select(*key, *columns, pl.lit(True).alias(_IS_THERE))
-    joined = expected.join(values, on=list(key), how="left", suffix=_AGAIN).sort("ts", "symbol")
-    findings = []
-    for name in columns:
-        is_gone = pl.col(_IS_THERE).is_null()
-        rows = joined.filter(pl.col(name).ne_missing(pl.col(name + _AGAIN)) | is_gone)
-        if len(rows):
-            row = rows.row(0, named=True)
-            change = (row["symbol"], row["ts"], row[name], row[name + _AGAIN])
-            findings.append(Finding(name, probe, *change, n_rows=len(rows)))
-    return findings

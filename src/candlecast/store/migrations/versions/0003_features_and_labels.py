@@ -12,9 +12,13 @@ down_revision = "0002"
 branch_labels = None
 depends_on = None
 
+MANIFEST = ("rows_sha256", "code_sha256", "version", "first_bars")
+
 
 def upgrade() -> None:
     op.add_column("ml_labels", sa.Column("confidence", sa.Double()))
+    for name in MANIFEST:
+        op.add_column("ml_training_sets", sa.Column(name, sa.Text()))
     op.create_table(
         "text_scores",
         sa.Column("scorer", sa.Text(), nullable=False),
@@ -44,4 +48,6 @@ def upgrade() -> None:
 def downgrade() -> None:
     op.drop_table("ml_training_data")
     op.drop_table("text_scores")
+    for name in reversed(MANIFEST):
+        op.drop_column("ml_training_sets", name)
     op.drop_column("ml_labels", "confidence")

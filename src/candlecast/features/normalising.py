@@ -1,0 +1,108 @@
+"""Location and scale of each feature of each timeframe, learnt from the training span alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Self, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from candlecast.domain.distribution import FloatArray
+from candlecast.domain.specs import TensorSpec
+from candlecast.errors import BadArtifact, InvalidSpec, NotEnoughHistory
+
+Values: TypeAlias = NDArray[np.float32]
+
+WIDEST: Final = 8.0
+"""Normalised values are kept within this: a wild bar is told as wild, not as anything at all."""
+NORMAL_RANGE: Final = 1.3489795003921634
+"""The interquartile range of the standard normal distribution."""
+
+
+@dataclass(frozen=True, eq=False)
+class Normaliser:
+    """Puts features into units of their usual spread: (value - location) / scale, within ±8.
+
+    The location is the median, the scale the interquartile range over that of a normal
+    distribution; where that is 0 (most values are the same), the standard deviation; where that is
+    0 as well, 1. Markets have wild days: these decide a mean and a standard deviation, but no
+    median and no quartile.
+
+    Attributes
+    ----------
+    timeframes, features : what it was fitted for
+    location, scale : (n_timeframes, n_features) float64, finite, scale > 0
+    """
+
+    timeframes: tuple[str, ...]
+    features: tuple[str, ...]
+    location: FloatArray
+    scale: FloatArray
+
+    @classmethod
+    def fit(cls, spec: TensorSpec, known: Iterable[tuple[Values, NDArray[np.bool_]]]) -> Self:
+        """The units of (n, n_features) values of each timeframe, of the rows that the flags choose.
+
+        NotEnoughHistory names a feature that has no value in them.
+        """
+        found = []
+        for timeframe, (values, is_known) in zip(spec.timeframes, known, strict=True):
+            for place, name in enumerate(spec.features):
+                column = values[is_known, place]
+                column = column[np.isfinite(column)]
+                if not len(column):
+                    raise NotEnoughHistory(
+                        f"{name} of {timeframe} has no value in the training span; "
+                        "leave it out, or train on a longer span"
+                    )
+                found.append(_spread(column))
+        shape = (len(spec.timeframes), len(spec.features), 2)
+        units = np.array(found, dtype=np.float64).reshape(shape)
+        return cls(spec.timeframes, spec.features, units[..., 0], units[..., 1])
+
+    def check(self, spec: TensorSpec) -> None:
+        """InvalidSpec unless it was fitted for the timeframes and features of `spec`."""
+        if (self.timeframes, self.features) != (spec.timeframes, spec.features):
+            raise InvalidSpec(
+                f"a normaliser of {', '.join(self.timeframes)} and {len(self.features)} features "
+                "is not for these windows; fit one on them"
+            )
+
+    def apply(self, values: Values, place: int) -> None:
+        """Normalise (..., n_features) values of the timeframe at `place`, in place; NaN stay."""
+        values -= self.location[place].astype(np.float32)
+        values /= self.scale[place].astype(np.float32)
+        np.clip(values, -WIDEST, WIDEST, out=values)
+
+    def to_mapping(self) -> dict[str, Any]:
+        """Plain values, ready for JSON; `from_mapping` reads them back, to the last bit."""
+        return {
+            "timeframes": list(self.timeframes),
+            "features": list(self.features),
+            "location": self.location.tolist(),
+            "scale": self.scale.tolist(),
+        }
+
+    @classmethod
+    def from_mapping(cls, values: Mapping[str, Any]) -> Self:
+        """What `to_mapping` gave; BadArtifact where it is damaged."""
+        try:
+            names = [tuple(map(str, values[name])) for name in ("timeframes", "features")]
+            units = [np.array(values[name], dtype=np.float64) for name in ("location", "scale")]
+        except (KeyError, TypeError, ValueError) as error:
+            raise BadArtifact(f"a normaliser is damaged ({error}); fit it again") from error
+        shape = (len(names[0]), len(names[1]))
+        is_sound = all(unit.shape == shape and np.isfinite(unit).all() for unit in units)
+        if not is_sound or (units[1] <= 0).any():
+            raise BadArtifact(f"a normaliser has no {shape} finite, positive units; fit it again")
+        return cls(names[0], names[1], units[0], units[1])
+
+
+def _spread(values: Values) -> tuple[float, float]:
+    low, middle, high = np.quantile(values.astype(np.float64), (0.25, 0.5, 0.75))
+    scale = (high - low) / NORMAL_RANGE
+    if not scale > 0:
+        scale = float(np.std(values, dtype=np.float64))
+    return float(middle), float(scale) if scale > 0 else 1.0

@@ -1,0 +1,137 @@
+"""Training sets by their manifests: made and noted down, and rebuilt to the same bytes later."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from importlib.metadata import version
+from typing import Final
+
+import orjson
+import polars as pl
+
+from candlecast.domain.market import Timeframe
+from candlecast.domain.specs import ExperimentSpec, to_mapping
+from candlecast.errors import Conflict
+from candlecast.features.chosen import check_code
+from candlecast.pipelines.dataset import TrainingSet, make_training_set, read_training_market
+from candlecast.pipelines.demands import feature_names, resolved
+from candlecast.pipelines.provenance import features_code, rows_sha256
+from candlecast.pipelines.universe import Market, read_market, with_facts
+from candlecast.store.features import TrainingSet as Manifest
+from candlecast.store.features import read_training_set, write_training_set
+from candlecast.store.stores import Stores
+
+MAKE_ANEW: Final = "make a new set (`candlecast dataset export --spec`) or train again"
+
+
+def make_manifest(training: TrainingSet, created_at: datetime) -> Manifest:
+    """What it takes to build `training` again, and hashes that tell whether it is the same."""
+    return Manifest(
+        set_id=training.set_id,
+        spec=orjson.dumps(to_mapping(training.spec), option=orjson.OPT_SORT_KEYS).decode(),
+        as_of=training.market.as_of,
+        n_rows=len(training.examples),
+        sha256=training.sha256,
+        created_at=created_at,
+        rows_sha256=rows_sha256(training.examples),
+        code_sha256=features_code(training.examples.feature_names),
+        version=version("candlecast"),
+        first_bars=orjson.dumps(_first_bars(training.market), option=orjson.OPT_SORT_KEYS).decode(),
+    )
+
+
+def note_training_set(
+    stores: Stores, spec: ExperimentSpec, as_of: datetime | None = None
+) -> tuple[Manifest, TrainingSet]:
+    """The training set of `spec` as known at `as_of`, with its manifest stored.
+
+    A set whose manifest stands already keeps it, and has to be the same.
+    """
+    market = read_training_market(stores, spec, as_of)
+    training = make_training_set(resolved(spec, market), market)
+    write_training_set(stores.database, make_manifest(training, stores.clock.now()))
+    manifest = read_training_set(stores.database, training.set_id)
+    _check_rows(manifest, training)
+    return manifest, training
+
+
+def rebuild_training_set(stores: Stores, set_id: str) -> TrainingSet:
+    """The examples of a stored manifest, to the same bytes, whatever has become known since.
+
+    Raises
+    ------
+    NotFound : no such set, or one of its features or symbols is gone; names the close ones.
+    Conflict : what comes out is not what the manifest says. The message tells whether the stored
+        prices, the code of the features, or the version of candlecast is another one.
+    """
+    manifest = read_training_set(stores.database, set_id)
+    spec = ExperimentSpec.from_mapping(orjson.loads(manifest.spec))
+    check_code(spec.features)
+    market = _market_of(stores, spec, manifest)
+    training = make_training_set(spec, market)
+    _check_rows(manifest, training)
+    return training
+
+
+def _market_of(stores: Stores, spec: ExperimentSpec, manifest: Manifest) -> Market:
+    market = read_market(
+        stores,
+        Timeframe.parse(spec.timeframe),
+        spec.symbols,
+        manifest.as_of,
+        is_simulation_allowed=spec.allow_simulated,
+        since=_since(manifest),
+    )
+    market = with_facts(stores, market, feature_names(spec.features))
+    found = market.sha256()
+    if found != manifest.sha256:
+        raise Conflict(
+            f"training set {manifest.set_id} cannot be rebuilt: the {_what(market)} known at "
+            f"{manifest.as_of:%Y-%m-%d %H:%M} are not those it was made of (sha256 {found[:8]}, "
+            f"was {manifest.sha256[:8]}); bars, actions or a symbol's calendar were changed "
+            f"without a trace{_of_facts(market)}, or this is another database. Restore a backup, "
+            f"or {MAKE_ANEW}{_newer_version(manifest)}"
+        )
+    return market
+
+
+def _first_bars(market: Market) -> dict[str, str]:
+    first = market.prices.group_by("symbol").agg(pl.col("ts").min())
+    return {symbol: ts.isoformat() for symbol, ts in first.iter_rows()}
+
+
+def _since(manifest: Manifest) -> dict[str, datetime]:
+    told = orjson.loads(manifest.first_bars or "{}")
+    return {symbol: datetime.fromisoformat(text) for symbol, text in told.items()}
+
+
+def _check_rows(manifest: Manifest, training: TrainingSet) -> None:
+    # The oldest manifests say nothing of their rows: of these only the prices are checked.
+    if manifest.rows_sha256 is None or manifest.rows_sha256 == rows_sha256(training.examples):
+        return
+    names = training.examples.feature_names
+    if manifest.code_sha256 != features_code(names):
+        reason = "the prices are the same, the code of features or labels is another one"
+    else:
+        reason = "prices and code are the same; facts besides prices, or the processor, differ"
+    raise Conflict(
+        f"training set {manifest.set_id} cannot be rebuilt: {reason}{_newer_version(manifest)}; "
+        f"{manifest.n_rows} rows then, {len(training.examples)} now. {MAKE_ANEW.capitalize()}"
+    )
+
+
+def _what(market: Market) -> str:
+    return "prices" if market.facts is None else "prices or facts"
+
+
+def _of_facts(market: Market) -> str:
+    if market.facts is None:
+        return ""
+    return ", news or other facts of that time were brought in only later"
+
+
+def _newer_version(manifest: Manifest) -> str:
+    now = version("candlecast")
+    if manifest.version in {None, now}:
+        return ""
+    return f" (made by candlecast {manifest.version}, this is {now})"

@@ -1,0 +1,73 @@
+"""Hashes of examples and of code: the same for the same, another for anything else."""
+
+from __future__ import annotations
+
+from dataclasses import fields, replace
+
+import numpy as np
+import pytest
+
+from candlecast.domain.examples import Examples
+from candlecast.pipelines import provenance
+from candlecast.pipelines.provenance import features_code, has_facts, rows_sha256
+from markets import make_examples
+
+EXAMPLES = make_examples(seed=3, n_days=40)
+
+
+def altered(value):
+    if isinstance(value, tuple):
+        return (*value[:-1], "other")
+    changed = value.copy()
+    place = (-1,) * changed.ndim
+    if changed.dtype.kind == "M":
+        changed[place] += np.timedelta64(1, "us")
+    else:
+        changed[place] = np.nextafter(0.5, 1) if changed.dtype.kind == "f" else 7
+    return changed
+
+
+@pytest.mark.parametrize("name", [field.name for field in fields(Examples)])
+def test_every_part_of_the_examples_is_in_their_hash(name):
+    other = replace(EXAMPLES, **{name: altered(getattr(EXAMPLES, name))})
+    assert rows_sha256(other) != rows_sha256(EXAMPLES)
+
+
+def test_how_arrays_lie_in_memory_does_not_matter():
+    fortran = replace(EXAMPLES, X=np.asfortranarray(EXAMPLES.X), y=EXAMPLES.y[::1].copy())
+    assert rows_sha256(fortran) == rows_sha256(EXAMPLES)
+    everything = EXAMPLES.take(np.arange(len(EXAMPLES)))
+    assert rows_sha256(everything) == rows_sha256(EXAMPLES)
+    assert rows_sha256(EXAMPLES.take(np.arange(0))) != rows_sha256(EXAMPLES)
+
+
+def test_a_values_place_is_part_of_the_hash():
+    swapped = EXAMPLES.X.copy()
+    swapped[[0, 1]] = swapped[[1, 0]]
+    assert rows_sha256(replace(EXAMPLES, X=swapped)) != rows_sha256(EXAMPLES)
+
+
+def test_the_code_of_features_depends_on_which_they_are_but_not_on_their_order():
+    assert features_code(("har_1", "har_5")) == features_code(("har_5", "har_1"))
+    assert features_code(("har_1",)) != features_code(("har_5",))
+
+
+def test_another_library_or_source_is_another_code(monkeypatch, tmp_path):
+    before = provenance.package_code.__wrapped__()
+    assert provenance.package_code.__wrapped__() == before
+    with monkeypatch.context() as patched:
+        patched.setattr(provenance, "version", lambda name: "0" if name == "polars" else "1")
+        assert provenance.package_code.__wrapped__() != before
+    with monkeypatch.context() as patched:
+        patched.setattr(provenance, "__file__", str(tmp_path / "pipelines" / "provenance.py"))
+        (tmp_path / "features").mkdir()
+        hashes = []
+        for text in ("a", "b"):
+            (tmp_path / "features" / "trend.py").write_text(text)
+            hashes.append(provenance.package_code.__wrapped__())
+        assert hashes[0] != hashes[1]
+
+
+def test_features_of_sentiment_are_made_of_facts_and_those_of_prices_are_not():
+    assert has_facts(("har_1", "news_sentiment_score"))
+    assert not has_facts(("har_1", "return_rank_21"))
