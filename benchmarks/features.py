@@ -258,4 +258,6 @@ def _check_twin(prices: pl.DataFrame, fields: dict[str, Any]) -> None:
     for name in TWINS:
         values, expected = ours[name].to_numpy(), column(theirs[name])
         is_warm = ~np.isnan(values)
-        np.testing.assert_allclose(values[is_warm], expected[is_warm], PARITY, PARITY)
+        # Of equal values the twin ranks one before the other, ours alike.
+        tolerance = 2 / fields["close"].shape[1] if "rank" in name else PARITY
+        np.testing.assert_allclose(values[is_warm], expected[is_warm], PARITY, tolerance)

@@ -25,6 +25,7 @@ _REMEDIES: Final = {
     "symbols": "list tickers with commas, e.g. AAPL,MSFT",
     "horizons": "list horizons with commas, e.g. 1D,1W,1M",
     "min_bars": f"use a whole number of at least {LEAST_BARS}, a year of daily bars",
+    "scorer": "use lexicon, or finbert:/path/to/folder, where the model's files lie",
     "feature_files": "list Python files with commas, e.g. my_features.py",
     "cors_origins": "list origins with commas, e.g. https://example.com, without a path",
 }
@@ -61,6 +62,7 @@ class Settings(BaseSettings):
     cors_origins: CommaList = ()
     providers: CommaList = ()
     feature_files: Annotated[tuple[Path, ...], NoDecode] = ()
+    scorer: str = "lexicon"
     alpaca_key_id: SecretStr | None = None
     alpaca_secret_key: SecretStr | None = None
     coingecko_api_key: SecretStr | None = None
@@ -112,6 +114,21 @@ class Settings(BaseSettings):
         if not horizons:
             raise ValueError("names no horizon")
         return horizons
+
+    @field_validator("scorer")
+    @classmethod
+    def _is_scorer(cls, scorer: str) -> str:
+        name, colon, folder = (part.strip() for part in scorer.partition(":"))
+        if not name:
+            raise ValueError("names no scorer")
+        if name == "finbert" and not folder:
+            raise ValueError("names no folder")
+        if not colon:
+            return name
+        place = Path(folder).expanduser()
+        if not folder or not place.is_dir():
+            raise ValueError(f"{folder!r} is no folder")
+        return f"{name}:{place}"
 
     @field_validator("cors_origins")
     @classmethod

@@ -16,6 +16,7 @@ from candlecast.features import user_files
 from candlecast.features.chosen import with_code
 from candlecast.features.compute import compute, standard_set
 from candlecast.features.user_files import load_feature_files
+from candlecast.pipelines import train as training
 from candlecast.pipelines.audit import (
     ENGINE,
     MOST_BARS,
@@ -25,13 +26,15 @@ from candlecast.pipelines.audit import (
     spread,
 )
 from candlecast.pipelines.dataset import make_training_set
-from candlecast.pipelines.promote import check_gates, promote
+from candlecast.pipelines.evaluate import evaluate
+from candlecast.pipelines.promote import check_gates, promote, refuse_leaks
 from candlecast.pipelines.train import train
 from candlecast.pipelines.universe import read_market
 from candlecast.validation.causality import audit, audit_build
-from candlecast.validation.gates import Trial, run_gates
+from candlecast.validation.gates import run_gates
+from candlecast.validation.trial import Trial
 from fact_frames import seeded_facts
-from pipeline_rows import DAILY, HAR, LATER, at, opened, put, sample_bars
+from pipeline_rows import DAILY, HAR, LATER, all_rows, at, changes, opened, put, sample_bars
 from price_frames import daily_prices
 
 BARS = sample_bars("AAPL", "IBM", "MSFT", n_sessions=900)
@@ -77,6 +80,9 @@ def test_what_is_shipped_passes_on_real_bars(stores):
     report = audit_features(stores, "1d")
     assert report.findings == ()
     assert (report.names, report.untested) == (FEATURES.names(), ())
+    of_facts = {name for name in FEATURES.names() if FEATURES.get(name).table == "sentiment"}
+    assert {*report.unseen} <= of_facts, "there are no facts"
+    assert report.unseen == report.untried != ()
     assert report.symbols == ("AAPL", "IBM", "MSFT")
     assert report.n_bars == len(BARS)
 
@@ -132,8 +138,31 @@ def leaky_version(stores, names):
     return champion, version
 
 
-def test_a_model_on_a_leaking_feature_is_registered_and_may_not_serve(stores, own):
-    champion, leaky = leaky_version(stores, ("rsi_14", "tomorrow"))
+def test_nothing_is_trained_evaluated_or_stored_on_a_leaking_feature(stores, own):
+    spec = replace(HAR, features=with_code(FeatureSpec(("rsi_14", "tomorrow"))))
+    before = all_rows(stores.database.url)
+    for run in (train, evaluate):
+        for as_of in (None, EARLIER):
+            with pytest.raises(Conflict, match=r"nothing was trained or stored: .*of AAPL at 20"):
+                run(stores, spec, as_of=as_of)
+    kept = changes(before, all_rows(stores.database.url))
+    assert {*kept} <= {"bar_reads"}, "reading pins what was read"
+    assert stores.registry.list() == ()
+
+
+def test_a_model_that_has_just_passed_is_not_put_on_trial_twice(stores):
+    told = []
+    spec = replace(EWMA, features=FeatureSpec(("rsi_14",)))
+    run = train(stores, spec, progress=lambda *at: told.append(at))
+    assert run.version.is_active
+    ends = [at for at in told if at[0] == "gates" and at[1] == at[2]]
+    assert len(ends) == 1
+
+
+def test_a_leaking_model_that_was_registered_may_not_serve(stores, own, monkeypatch):
+    with monkeypatch.context() as patched:  # as if it had been registered before there were gates
+        patched.setattr(training, "refuse_leaks", lambda *_: None)
+        champion, leaky = leaky_version(stores, ("rsi_14", "tomorrow"))
     with pytest.raises(Conflict) as refused:
         promote(stores, leaky.version)
     said = str(refused.value)
@@ -158,6 +187,59 @@ def test_a_model_whose_feature_file_is_not_loaded_is_refused_with_the_remedy(sto
         del FEATURES._entries[name]
     with pytest.raises(NotFound, match=r"yesterday; name the file .*CANDLECAST_FEATURE_FILES"):
         promote(stores, honest.version)
+
+
+UNTRIED = """
+import polars as pl
+from candlecast import feature
+
+@feature("long_memory", warmup_bars=400)
+def long_memory():
+    '''The close over its mean of 400 bars.'''
+    return pl.col("close") / pl.col("close").rolling_mean(400)
+
+@feature("of_news", warmup_bars=0, table="sentiment")
+def of_news():
+    '''What the news say.'''
+    return pl.col("news_score")
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("long_memory", "long_memory took 900 bars without a gap: add more history, or state"),
+        ("of_news", "of_news had no value in any bar: add more history, or facts"),
+    ],
+)
+def test_a_users_feature_that_no_gate_could_try_may_not_serve(name, message, stores, own, tmp_path):
+    path = tmp_path / "untried.py"
+    path.write_text(UNTRIED, encoding="utf-8")
+    load_feature_files([path])
+    spec = replace(EWMA, features=with_code(FeatureSpec(("rsi_14", name))))
+    market = read_market(stores, DAILY, (), None)
+    short = replace(market, prices=market.prices.filter(pl.col("ts") > DAYS[100]))
+    with pytest.raises(Conflict, match=message) as refused:
+        refuse_leaks(stores, spec, short)
+    assert f"`candlecast audit --features {name} --feature-file {path}`" in str(refused.value)
+
+
+def test_of_a_shipped_feature_that_no_gate_could_try_is_told(stores):
+    market = read_market(stores, DAILY, (), None)
+    short = replace(market, prices=market.prices.filter(pl.col("ts") > DAYS[500]))
+    told = []
+    spec = replace(EWMA, features=FeatureSpec(("rsi_14", "return_1", "news_sentiment_score")))
+    report = refuse_leaks(stores, spec, short, lambda *at: told.append(at))
+    assert report.unseen == ("news_sentiment_score",)
+    assert "rsi_14" in report.untested
+    step, n_untried, n_names = told[-1]
+    assert step.startswith("too little history, or no facts, to try rsi_14")
+    assert "news_sentiment_score" in step
+    assert (n_untried, n_names) == (len(report.untried), 3)
+
+
+def test_a_feature_that_is_named_twice_is_tried_once(stores):
+    assert audit_features(stores, "1d", ("IBM",), ("rsi_14", "rsi_14")).names == ("rsi_14",)
 
 
 def test_a_level_is_no_input_whoever_asks(stores, monkeypatch):

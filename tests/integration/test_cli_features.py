@@ -210,8 +210,14 @@ def test_too_little_history_for_a_gate_is_said(home):
         patch.setenv("CANDLECAST_HOME", str(folder / "var"))
         call("ingest", "files", str(folder / "bars.parquet"))
         answer = call("audit", "--features", "rsi_14")
+        nothing = call("audit", "--features", "news_sentiment_score,news_sentiment_score")
+        told = call("audit", "--features", "news_sentiment_score,return_1", "--json").json()
     assert answer.code == 0
     assert "too little history to try the warm-up of rsi_14" in answer.err
+    assert "0 failed, 1 not tried or in part only" in answer.out
+    assert "nothing was tried of news_sentiment_score: no bar has a value; add" in nothing.err
+    assert "1 feature audited" in nothing.out
+    assert told["unseen"] == ["news_sentiment_score"]
 
 
 def test_a_file_that_cannot_be_run_is_one_clear_line(home):

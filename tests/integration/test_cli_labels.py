@@ -159,8 +159,13 @@ WRONG = {
     "compute --timeframe 1x": ("1m",),
     "compute --symbols IBN": ("IBM",),
     "compute --start soon": ("2015-06-30",),
+    "compute --start 2050-01-01": ("from 2050-01-01", "choose another span"),
+    "compute --horizon 5000d": ("over 5000d", "shorter horizons"),
     "show --kind forward_retrun": ("forward_return",),
     "show --kind regime_change": ("labels compute",),
+    "show --kind regime_change --set threshold=0.9 --symbols IBM": (
+        "labels compute --kind regime_change --timeframe 1d --set threshold=0.9 --symbols IBM`",
+    ),
     "show --symbols IBN": ("IBM",),
 }
 

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from candlecast.domain.specs import LabelSpec, to_mapping
-from candlecast.errors import InvalidSpec, NotFound
+from candlecast.errors import Conflict, InvalidSpec, NotFound
 from candlecast.pipelines import export
 from candlecast.pipelines.export import export_parquet, export_table, training_rows
 from candlecast.pipelines.training_sets import note_training_set, rebuild_training_set
@@ -107,6 +107,61 @@ def test_rows_in_the_database_are_read_back_to_the_last_bit(database_url, tmp_pa
             read_training_data(stores.database, manifest.set_id[1:])
 
 
+def test_rows_whose_writing_was_interrupted_are_not_read_as_whole(stores, monkeypatch):
+    manifest, training = note_training_set(stores, SPEC)
+    monkeypatch.setattr(training_data, "ROWS_AT_ONCE", 300)
+    upsert, parts = stores.database.upsert, []
+
+    def interrupted(table, frame, **options):
+        if parts:
+            raise KeyboardInterrupt
+        parts.append(frame)
+        return upsert(table, frame, **options)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(stores.database, "upsert", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            export_table(stores, training, manifest)
+    told = rf"300 of the {manifest.n_rows} rows .* export {manifest.set_id} --to-table"
+    with pytest.raises(Conflict, match=told):
+        read_training_data(stores.database, manifest.set_id)
+    assert export_table(stores, training, manifest) == manifest.n_rows - 300
+    rows = training_rows(training)
+    assert read_training_data(stores.database, manifest.set_id).equals(rows)
+
+
+def test_a_link_to_nothing_and_a_folder_are_called_what_they_are(stores, tmp_path):
+    manifest, training = note_training_set(stores, SPEC)
+    link, folder = tmp_path / "link.parquet", tmp_path / "folder"
+    link.symlink_to(tmp_path / "absent.parquet")
+    folder.mkdir()
+    with pytest.raises(InvalidSpec, match=r"is a link to nothing; .* --force"):
+        export_parquet(training, manifest, link)
+    with pytest.raises(InvalidSpec, match="is a folder; name a file in it"):
+        export_parquet(training, manifest, folder, is_forced=True)
+    export_parquet(training, manifest, link, is_forced=True)
+    assert len(pl.read_parquet(link)) == manifest.n_rows
+
+
+def test_a_file_system_without_hard_links_gets_the_file_and_keeps_anothers(
+    stores, tmp_path, monkeypatch
+):
+    def without_links(*_):
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(export.Path, "hardlink_to", without_links)
+    manifest, training = note_training_set(stores, SPEC)
+    path = tmp_path / "rows.parquet"
+    export_parquet(training, manifest, path)
+    assert len(pl.read_parquet(path)) == manifest.n_rows
+    path.write_text("mine")
+    monkeypatch.setattr(export, "check_target", lambda *_, **__: None)
+    with pytest.raises(InvalidSpec, match="somebody else meanwhile"):
+        export_parquet(training, manifest, path)
+    assert path.read_text() == "mine"
+    assert [found.name for found in tmp_path.glob("*rows.parquet*")] == ["rows.parquet"]
+
+
 def test_other_kinds_of_label_can_be_exported(stores, tmp_path):
     labels = LabelSpec("price_direction", ("1D", "1W"), threshold="fixed:0.01")
     manifest, training = note_training_set(stores, replace(SPEC, labels=labels))
@@ -163,3 +218,5 @@ def test_the_commands_name_what_is_wrong(home):
     assert (again.code, "--force" in again.err) == (2, True)
     forced = call("dataset", "export", "--spec", "spec.toml", "--out", "d.parquet", "--force")
     assert forced.code == 0
+    early = call("dataset", "export", "abc", "--out", "d.parquet")
+    assert "--force" in early.err, "the target is looked at before the work"

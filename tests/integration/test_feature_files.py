@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
 
+import numpy as np
 import polars as pl
 import pytest
 
@@ -21,7 +22,7 @@ from candlecast.pipelines import provenance
 from candlecast.pipelines.materialized import materialized_features
 from candlecast.pipelines.universe import read_market
 from candlecast.store.facts import write_facts
-from candlecast.store.feature_files import FeatureFiles
+from candlecast.store.feature_files import ROW_WORDS, FeatureFiles
 from candlecast.store.symbols import write_symbols
 from pipeline_rows import DAILY, LATER, at, closing, opened, put, sample_bars
 
@@ -191,6 +192,21 @@ def test_one_changed_bit_is_noticed(stores, computed):
     data.write_bytes(spoilt)
     assert materialized_features(stores, DAILY, NAMES).equals(whole)
     assert computed.n == 2
+
+
+def test_two_words_that_changed_places_are_noticed_wherever_they_stand(stores, computed):
+    names = FEATURES.names()
+    whole = materialized_features(stores, DAILY, names)
+    data = next(path for path in files(stores) if path.suffix == ".arrow")
+    words, rest = np.fromfile(data, "<u8"), data.read_bytes()[data.stat().st_size // 8 * 8 :]
+    for n, steps in enumerate((1, ROW_WORDS, ROW_WORDS + 1)):
+        [data] = [path for path in files(stores) if path.suffix == ".arrow"]
+        first = next(k for k in range(len(words) // 2, 0, -1) if words[k] != words[k + steps])
+        swapped = words.copy()
+        swapped[[first, first + steps]] = swapped[[first + steps, first]]
+        data.write_bytes(swapped.tobytes() + rest)
+        assert materialized_features(stores, DAILY, names).equals(whole)
+        assert computed.n == n + 2
 
 
 def test_a_manifest_that_makes_no_sense_is_written_anew(stores, computed):

@@ -8,12 +8,14 @@ import polars as pl
 import pytest
 
 from candlecast.domain.catalog import FEATURES
+from candlecast.errors import NotFound
 from candlecast.features.compute import compute
 from candlecast.pipelines import materialize
 from candlecast.pipelines.materialize import Span, feature_sets, materialize_features, read_values
 from candlecast.pipelines.universe import read_market
 from candlecast.store.features import read_features
 from pipeline_rows import DAILY, opened, put, sample_bars
+from training_rows import tell
 
 BARS = sample_bars("AAPL", "GOOG", "IBM", "MSFT", n_sessions=700)
 DAYS = BARS["ts"].unique().sort()
@@ -47,6 +49,19 @@ def test_a_span_is_stored_and_nothing_beside_it(stores, monkeypatch):
     assert materialize_features(stores, "1d", span) == 0
 
 
+@pytest.mark.parametrize(
+    ("span", "message"),
+    [
+        (Span(("IBN",)), "unknown symbol 'IBN'; did you mean IBM"),
+        (Span((), DAYS[-1] + timedelta(days=1)), "no 1d bars of any symbol from 20.* are stored"),
+        (Span(("IBM",), None, DAYS[0] - timedelta(days=1)), "no 1d bars of IBM until"),
+    ],
+)
+def test_a_span_that_selects_nothing_is_told(stores, span, message):
+    with pytest.raises(NotFound, match=message):
+        materialize_features(stores, "1d", span)
+
+
 def test_sets_name_every_feature_once_and_each_has_its_id():
     sets = feature_sets()
     names = [name for features in sets.values() for name in features.names]
@@ -63,3 +78,18 @@ def test_values_of_one_feature_are_read_as_they_were_known(stores, name):
     row = whole.filter(pl.col("ts") == DAYS[-50])
     assert len(whole) == 700
     assert row[name].item() == pytest.approx(then[name].item(), rel=1e-6)
+
+
+def test_facts_are_read_once_however_many_groups_of_symbols_there_are(stores, monkeypatch):
+    for number, day in enumerate(DAYS[-60:-2:3]):
+        tell(stores, number, ("IBM profit soars", "IBM warns of losses")[number % 2], day)
+    assert materialize_features(stores, "1d", Span()) == 2 * len(BARS)
+    whole = read_features(stores.database, DAILY, table="sentiment")
+    assert whole["news_sentiment_score"].n_unique() > 2
+    read, n_read = materialize.read_known_facts, []
+    noted = lambda *given: n_read.append(1) or read(*given)  # noqa: E731 - a line says it all
+    monkeypatch.setattr(materialize, "read_known_facts", noted)
+    monkeypatch.setattr(materialize, "SYMBOLS_IN_FLIGHT", 1)
+    assert materialize_features(stores, "1d", Span()) == 0, "no value differs"
+    assert n_read == [1]
+    assert read_features(stores.database, DAILY, table="sentiment").equals(whole)

@@ -6,14 +6,17 @@ import numpy as np
 import polars as pl
 import pytest
 
-from candlecast.domain.frames import BARS
+from candlecast.domain.facts import Facts
+from candlecast.domain.frames import BARS, NEWS
 from candlecast.domain.market import Symbol, Timeframe
 from candlecast.domain.specs import TensorSpec
 from candlecast.errors import InvalidSpec, NotEnoughHistory, NotFound
 from candlecast.features.compute import Plan
 from candlecast.pipelines import tensors as tensors_module
+from candlecast.pipelines.score import read_known_facts
 from candlecast.pipelines.tensors import make_windows, newest_windows
 from candlecast.store.bars import write_bars, write_symbols
+from candlecast.store.facts import write_facts
 from pipeline_rows import at, opened
 from tensor_markets import TRADED, bar_opens, bars_at, keys_at, utc
 
@@ -154,6 +157,60 @@ def test_symbols_that_are_compared_are_read_together(stores, monkeypatch):
     np.testing.assert_array_equal(live.mask, trained.mask)
     np.testing.assert_allclose(live.values, trained.values, rtol=1e-5, atol=1e-6)
     assert {*np.unique(live.values[..., 1])} > {0.0}
+
+
+@pytest.mark.parametrize("ticker", TRADED)
+def test_a_symbol_asked_for_alone_is_compared_with_all_the_store_knows(stores, ticker):
+    names = ("return_1", "return_rank_21", "market_return_1", "market_beta_126")
+    spec = TensorSpec(("4h", "1d"), names, n_steps=5)
+    keys = keys_at([(ticker, NOW)])
+    expected = everything(make_windows(stores, spec).windows.at(keys))
+    assert expected.mask.all()
+    assert (expected.values[..., 1] != 0).any()
+    newest = newest_windows(stores, spec, (ticker,))
+    trained = make_windows(stores, spec, (ticker,))
+    assert newest.windows.keys.equals(keys)
+    assert {*trained.windows.keys["symbol"]} == {ticker}
+    for found in (newest.windows, trained.windows.at(keys)):
+        np.testing.assert_array_equal(everything(found).mask, expected.mask)
+        np.testing.assert_allclose(everything(found).values, expected.values, rtol=1e-5, atol=1e-6)
+        assert all(line.tickers == (ticker,) for line in found.timelines)
+
+
+def test_who_is_only_compared_with_needs_no_bars_of_each_timeframe(tmp_path):
+    spec = TensorSpec(("4h", "1d"), ("return_1", "return_rank_21"), n_steps=5)
+    with opened(f"sqlite:///{tmp_path}/bars.db", tmp_path, NOW) as stores:
+        put(stores, without={("ZZZ", "4h"), ("BTC", "1d")})
+        for make in (make_windows, newest_windows):
+            run = make(stores, spec, ("AAA",))
+            assert run.failures == {}
+            last = run.windows.take(np.array([len(run.windows) - 1]))
+            assert {*np.abs(last.values[0, :, 1, 1])} == {0.25}
+
+
+def test_headlines_of_the_store_are_seen_as_they_were_known(stores):
+    names = ("return_1", "news_sentiment_score", "has_news")
+    spec = TensorSpec(("4h", "1d"), names, n_steps=5)
+    told = [("AAA", 30, "AAA profit soars to a record"), ("ZZZ", 50, "ZZZ files for bankruptcy")]
+    for ticker, hours, headline in told:
+        at_once = NOW - timedelta(hours=hours)
+        stamps = {"published_at": at_once, "known_at": at_once}
+        row = {"id": headline, "headline": headline, "symbols": [ticker], "source": "wire"} | stamps
+        write_facts(stores.database, NEWS, NEWS.conform(pl.DataFrame([row])))
+    facts = read_known_facts(stores, (), NOW)
+    score = dict(zip(facts.texts["symbols"].list.first(), facts.texts["score"], strict=True))
+    for make in (make_windows, newest_windows):
+        windows = make(stores, spec).windows.at(keys_at([("AAA", NOW), ("ZZZ", NOW)]))
+        values = everything(windows).values
+        np.testing.assert_array_equal(
+            values, everything(make(stores, spec, facts=facts).windows.at(windows.keys)).values
+        )
+        news, is_told = values[:, -1, :, 1], values[..., 2]
+        np.testing.assert_allclose(news[0], score["AAA"], atol=1e-4)
+        np.testing.assert_allclose(news[1], score["ZZZ"], atol=1e-4)
+        assert {*np.unique(is_told)} == {0.0, 1.0}
+        without = everything(make(stores, spec, facts=Facts.none()).windows.at(windows.keys))
+        assert not without.values[..., 2].any()
 
 
 def test_a_symbol_without_bars_of_a_timeframe_is_named_and_has_no_row(tmp_path):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from datetime import timedelta
 
 import numpy as np
@@ -13,6 +14,7 @@ import sqlalchemy as sa
 
 from candlecast.domain.catalog import FEATURES
 from candlecast.domain.sources import Request
+from candlecast.domain.specs import FeatureSpec
 from candlecast.pipelines import skew as module
 from candlecast.pipelines.facts import ingest_facts
 from candlecast.pipelines.forecast import forecast
@@ -20,9 +22,10 @@ from candlecast.pipelines.skew import measure_skew
 from candlecast.pipelines.train import train
 from candlecast.pipelines.universe import read_market
 from candlecast.store import ledger
+from candlecast.store.ledger_tables import ml_prediction_runs
 from candlecast.store.tables import bars as bar_table
 from command_line import call
-from pipeline_rows import at, closing, opened, put
+from pipeline_rows import at, closing, opened, put, sample_bars
 from training_rows import BARS, DAYS, SPEC, SYMBOLS, Told
 
 FIRST = len(DAYS) - 4
@@ -106,6 +109,32 @@ def test_the_market_of_a_run_is_read_once(stores, monkeypatch):
     assert len(reads) == 1
 
 
+COMPARED = replace(SPEC, features=FeatureSpec((*SPEC.features.names, "market_return_1")))
+
+
+def test_symbols_beside_those_of_the_model_are_no_skew(database_url, tmp_path):
+    # AAPL and GOOG are forecast first; FB, later, was compared with GOOG though that stood there.
+    more = sample_bars("GOOG", "FB", n_sessions=len(DAYS)).filter(pl.col("ts") <= DAYS[FIRST - 1])
+    with opened(database_url, tmp_path, evening(FIRST)) as first:
+        put(first, until(FIRST))
+        train(first, COMPARED)
+        put(first, more)
+        assert forecast(first, symbols=("AAPL", "GOOG")).n_new > 0
+        later = at(first, evening(FIRST) + timedelta(minutes=10))
+        assert forecast(later, symbols=("GOOG", "FB")).n_new > 0
+        report = measure_skew(later)
+        assert (report.n_runs, report.n_vectors) == (2, 3)
+        assert (report.differences, report.unchecked) == ([], {})
+        # Of a run that did not store them, what compares symbols cannot be checked.
+        with later.database.transaction() as connection:
+            connection.execute(sa.delete(ml_prediction_runs))
+        old = measure_skew(later)
+        assert old.differences == []
+        assert ["return_rank_21" in where for where in old.unchecked] == [True, True]
+        assert {why.partition(" these")[0] for why in old.unchecked.values()} == {"which symbols"}
+        assert old.n_values == 3 * 2 < report.n_values == 3 * 4
+
+
 @pytest.mark.parametrize(("factor", "n_found"), [(1 + 1e-12, 0), (1.001, 3)])
 def test_other_code_than_the_one_that_served_is_found_value_by_value(
     stores, monkeypatch, factor, n_found
@@ -147,6 +176,7 @@ def test_a_feature_or_model_that_is_gone_is_told_as_unchecked(stores, monkeypatc
         report = measure_skew(stores)
         assert report.differences == []
         assert report.n_vectors == len(SYMBOLS)
+        assert report.n_values == len(SYMBOLS) * 2, "what is gone was not compared"
         [(where, why)] = report.unchecked.items()
         assert "har_5" in where
         assert "exist no longer" in why
@@ -165,11 +195,17 @@ def test_values_that_are_not_those_of_their_hash_are_told(stores, monkeypatch):
         wrong = pl.Series([orjson.dumps({"har_1": 0.5}).decode()] * len(rows))
         return rows.with_columns(features=pl.when(IBM).then(wrong).otherwise("features"))
 
-    monkeypatch.setattr(module, "ledger", type("Ledger", (), {"read_forecasts": tampered}))
+    monkeypatch.setattr(module, "ledger", _Ledger(tampered))
     report = measure_skew(stores)
     assert report.differences == []
     assert ["IBM" in where for where in report.unchecked] == [True]
     assert report.n_vectors == len(SYMBOLS) - 1
+
+
+@dataclass(frozen=True)
+class _Ledger:
+    read_forecasts: Callable[..., pl.DataFrame]
+    read_universes = staticmethod(ledger.read_universes)
 
 
 def test_the_command_ends_with_1_where_anything_differs(tmp_path, monkeypatch):

@@ -13,13 +13,16 @@ import sqlalchemy as sa
 
 from candlecast.domain.catalog import FEATURES
 from candlecast.domain.frames import ACTIONS
+from candlecast.domain.sources import Request
 from candlecast.domain.specs import ExperimentSpec, FeatureSpec, LabelSpec, ModelSpec
 from candlecast.errors import Conflict, InvalidSpec, NotFound
 from candlecast.pipelines import training_sets
 from candlecast.pipelines.evaluate import evaluate
+from candlecast.pipelines.facts import ingest_facts
 from candlecast.pipelines.provenance import rows_sha256
 from candlecast.pipelines.train import train
 from candlecast.pipelines.training_sets import note_training_set, rebuild_training_set
+from candlecast.store import ledger
 from candlecast.store.facts import write_facts
 from candlecast.store.features import read_training_set
 from candlecast.store.mirror import Mirror
@@ -27,6 +30,7 @@ from candlecast.store.tables import bars as bar_table
 from candlecast.store.tables import ml_training_sets
 from candlecast.store.training_data import read_training_sets
 from pipeline_rows import LATER, at, closing, opened, put
+from told_news import Paper
 from training_rows import BARS, DAYS, SPEC, SYMBOLS, first_bars, go_on, tell
 
 
@@ -145,8 +149,24 @@ def test_another_code_of_a_feature_is_told(stores, monkeypatch):
     entry = FEATURES.get("har_5")
     other = replace(entry, expression=lambda: entry.expression() * 1.001)
     monkeypatch.setitem(FEATURES._entries, "har_5", other)
-    with pytest.raises(Conflict, match="the code of features or labels is another one;"):
+    with pytest.raises(Conflict, match=r"of features or labels is another one; .* train again"):
         rebuild_training_set(stores, manifest.set_id)
+    # What the message advises helps: another set, a model of its own, and both are rebuilt.
+    newer, made = note_training_set(stores, SPEC)
+    assert newer.set_id != manifest.set_id
+    assert same(rebuild_training_set(stores, newer.set_id), made)
+    assert train(stores, SPEC).version.training_set_id == newer.set_id
+
+
+def test_no_model_is_registered_on_a_manifest_of_other_rows(stores):
+    manifest, _ = note_training_set(stores, SPEC)
+    changed(stores, manifest.set_id, rows_sha256="0" * 64)
+    for make in (note_training_set, train):
+        with pytest.raises(Conflict, match="another `seed` in the spec does"):
+            make(stores, SPEC)
+    assert stores.registry.list() == ()
+    assert not ledger.has_run(stores.database, manifest.set_id)
+    assert train(stores, replace(SPEC, seed=SPEC.seed + 1)).is_new
 
 
 def test_another_version_of_candlecast_is_no_error_unless_the_rows_differ(stores, monkeypatch):
@@ -165,6 +185,29 @@ def test_an_old_manifest_without_hashes_of_rows_is_held_against_the_prices(store
     changed(stores, manifest.set_id, sha256="0" * 64)
     with pytest.raises(Conflict, match="cannot be rebuilt"):
         rebuild_training_set(stores, manifest.set_id)
+
+
+def test_an_old_manifest_is_held_against_its_number_of_rows(stores):
+    manifest, _ = note_training_set(stores, SPEC)
+    old = {"rows_sha256": None, "code_sha256": None, "version": None}
+    changed(stores, manifest.set_id, **old, n_rows=manifest.n_rows + 1)
+    with pytest.raises(Conflict, match=f"{manifest.n_rows + 1} rows then, {manifest.n_rows} now"):
+        rebuild_training_set(stores, manifest.set_id)
+
+
+def test_an_old_spec_that_names_no_features_stands_for_those_of_its_model(stores):
+    version = train(stores, SPEC).version
+    unnamed, made = note_training_set(stores, replace(SPEC, seed=8))
+    old = {"rows_sha256": None, "code_sha256": None, "version": None}
+    for set_id in (version.training_set_id, unnamed.set_id):
+        spec = orjson.loads(read_training_set(stores.database, set_id).spec)
+        spec["features"]["names"] = []
+        changed(stores, set_id, spec=orjson.dumps(spec).decode(), **old)
+    again = rebuild_training_set(stores, version.training_set_id)
+    assert again.examples.feature_names == SPEC.features.names
+    assert same(again, made)
+    with pytest.raises(Conflict, match=r"does not say which features .* no registered model does"):
+        rebuild_training_set(stores, unnamed.set_id)
 
 
 def test_an_unknown_set_is_named_with_what_comes_close(stores):
@@ -218,6 +261,9 @@ def test_a_set_made_of_headlines_is_rebuilt_whatever_is_told_later(stores):
     later = at(stores, LATER + timedelta(days=1))
     tell(later, 0, "IBM profit collapses", later.clock.now())
     tell(later, 99, "IBM warns of heavy losses", later.clock.now())
+    assert same(rebuild_training_set(later, manifest.set_id), made)
+    paper = Paper("IBM warns of heavy losses", DAYS[-100] + timedelta(hours=15))
+    assert ingest_facts(later, "news", "paper", paper, Request()).n_new == 1
     assert same(rebuild_training_set(later, manifest.set_id), made)
     tell(later, 100, "IBM warns of heavy losses", DAYS[-100] + timedelta(hours=15))
     with pytest.raises(Conflict, match="news or other facts of that time were brought in only"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from candlecast.features import user_files
 from candlecast.features.chosen import check_code, own_inputs, with_code
 from candlecast.features.compute import compute, standard_set
 from candlecast.features.user_files import code_of, load_feature_files
+from candlecast.store.features import RESERVED, RESERVED_STARTS
 
 GAP = '''"""My own."""
 
@@ -117,10 +119,37 @@ BROKEN = {
     ),
     "an unknown column": (
         f"{HEAD}\n@feature('a', warmup_bars=0)\ndef a():\n    return pl.col('closing')\n",
-        r"mine\.py:4: feature 'a' .*names \['closing'\]",
+        (
+            r"mine\.py:4: feature 'a' cannot be evaluated: unknown column 'closing'; did you mean "
+            r"close.*may name: symbol, .*log_return.*volume_profile.*news_score"
+        ),
     ),
     "an expression that cannot be evaluated": (
         f"{HEAD}\n@feature('a', warmup_bars=0)\ndef a():\n    return pl.col('symbol') * 2\n",
+        r"mine\.py:4: feature 'a' cannot be evaluated",
+    ),
+    "an unknown part of a comparison": (
+        (
+            f"{HEAD}\n@feature('a', warmup_bars=0, scope='universe')\n"
+            "def a():\n    return pl.col('return_11')\n"
+        ),
+        r"mine\.py:4: .*unknown column 'return_11'; did you mean return_1.*of one symbol: see",
+    ),
+    "a part that it cannot see": (
+        f"{HEAD}\n@feature('a', warmup_bars=0)\ndef a():\n    return pl.col('rsi_14')\n",
+        r"mine\.py:4: .*names \['rsi_14'\], which do not exist or which it cannot see",
+    ),
+    "the end of the program": ("import sys\nsys.exit(0)\n", r"mine\.py:2: SystemExit: .* with 0;"),
+    "the end of the program in a function": (
+        f"{HEAD}\n@feature('a', warmup_bars=0)\ndef a():\n    raise SystemExit('enough')\n",
+        r"mine\.py:6: feature 'a' .*SystemExit: the file ends the program with 'enough'; mend",
+    ),
+    "a warm-up that is no number of bars": (
+        f"{HEAD}\n@feature('a', warmup_bars=-3)\ndef a(): ...\n",
+        r"mine\.py:4: feature 'a': warmup_bars is -3; use 0 or more bars",
+    ),
+    "the last rows": (
+        f"{HEAD}\n@feature('a', warmup_bars=0)\ndef a():\n    return pl.col('close').tail(20)\n",
         r"mine\.py:4: feature 'a' cannot be evaluated",
     ),
     "too few rows": (
@@ -133,13 +162,51 @@ BROKEN = {
     ),
     "the name of a price": (
         f"{HEAD}\n@feature('close', warmup_bars=0)\ndef a():\n    return pl.col('open')\n",
-        r"mine\.py:4: 'close' names a column of the prices; rename it",
+        r"mine\.py:4: 'close' is the name of a column of the prices, .*; rename the feature",
     ),
     "a name that is taken": (
         f"{HEAD}\n@feature('rsi_14', warmup_bars=0)\ndef a():\n    return pl.col('open')\n",
         r"mine\.py:4: feature 'rsi_14' is registered twice.* other stands in .*momentum\.py:\d+",
     ),
 }
+
+
+@pytest.mark.parametrize(
+    ("name", "what"),
+    [
+        ("scale", "an input"),
+        ("volume_profile", "an input"),
+        ("news_score", "an input"),
+        ("known_at", "a column of the prices"),
+        ("as_of", "where they are kept"),
+        ("symbol_id", "where they are kept"),
+        ("y_1d", "begins as outcomes do"),
+    ],
+)
+def test_a_name_that_stands_for_something_else_is_refused_with_the_reason(name, what, written):
+    text = f"{HEAD}\n@feature('{name}', warmup_bars=0)\ndef a():\n    return pl.col('open')\n"
+    with pytest.raises(InvalidSpec, match=rf"mine\.py:4: '{name}' .*{what}.*rename the feature"):
+        load_feature_files([written(text)])
+
+
+def test_no_name_that_the_store_keeps_for_itself_can_be_loaded():
+    kept = {*chain(*user_files.TAKEN.values())}
+    assert kept >= RESERVED
+    assert user_files.STORED_STARTS == RESERVED_STARTS
+
+
+def test_a_key_that_interrupts_is_no_fault_of_the_file(written):
+    with pytest.raises(KeyboardInterrupt):
+        load_feature_files([written("raise KeyboardInterrupt\n")])
+
+
+def test_what_fails_for_the_newest_bars_only_is_told_as_well(written, monkeypatch):
+    def broken(prices, names, facts):
+        raise ValueError("no newest bar")
+
+    monkeypatch.setattr(user_files, "newest", broken)
+    with pytest.raises(InvalidSpec, match=r"mine\.py:8: feature 'gap' .*no newest bar; mend"):
+        load_feature_files([written(GAP)])
 
 
 @pytest.mark.parametrize("case", BROKEN)

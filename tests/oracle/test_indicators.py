@@ -125,13 +125,14 @@ def test_the_shared_volatilities_agree_with_their_twins(seed):
         ewma=volatility.ewma_variance(),
         long=volatility.long_run_variance(),
         bar=volatility.bar_variance(),
-        har=volatility.har_component(5),
     )
     np.testing.assert_allclose(shared["scale"], x.s, rtol=1e-10)
     np.testing.assert_allclose(shared["ewma"][20:], weighted(x.r**2)[20:], rtol=1e-10)
     np.testing.assert_allclose(shared["long"], last(x.r**2, 252, np.mean, 60), rtol=1e-10)
     np.testing.assert_allclose(shared["bar"], x.bar, rtol=1e-10)
-    np.testing.assert_allclose(shared["har"], last(x.bar, 5, np.mean, 2), rtol=1e-10)
+    har = compute(prices, ["har_5"])["har_5"].to_numpy()
+    expected = np.log(np.sqrt(last(x.bar, 5, np.mean, 2)) / x.s).clip(-3, 3)
+    np.testing.assert_allclose(har[60:], expected[60:], rtol=1e-10, atol=1e-12)
 
 
 def test_the_volatility_of_what_stands_still_is_null():

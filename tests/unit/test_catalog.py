@@ -79,6 +79,22 @@ def test_a_feature_is_entered_with_all_that_is_known_of_it():
         FEATURES._entries.pop("of_this_test")
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"warmup_bars": -3}, "'mine': warmup_bars is -3; use 0 or more bars"),
+        ({"settling_bars": -1}, "'mine': settling_bars is -1; use 0 or more bars"),
+        ({"scope": "galaxy"}, "unknown scope 'galaxy'; use one of symbol, universe, market"),
+        ({"table": "news"}, "unknown table 'news'; use one of ohlcv, sentiment"),
+        ({"name": "My own"}, "'My own' cannot name a feature; use a-z, 0-9 and _, at most 63"),
+        ({"name": "a" * 64}, "cannot name a feature"),
+    ],
+)
+def test_a_feature_that_makes_no_sense_is_refused_with_what_would(options, message):
+    with pytest.raises(InvalidSpec, match=message):
+        feature(**{"name": "mine", "warmup_bars": 0, **options})
+
+
 def test_an_unknown_model_is_not_found():
     with pytest.raises(NotFound, match="unknown model"):
         MODELS.get("crystal ball")

@@ -11,7 +11,7 @@ import pytest
 from candlecast.domain.catalog import FEATURES
 from candlecast.domain.frames import PRICES
 from candlecast.domain.market import trading_calendar
-from candlecast.errors import InvalidSpec, NotEnoughHistory
+from candlecast.errors import InvalidSpec
 from candlecast.features.compute import compute
 from candlecast.labels.forward import forward_return
 from candlecast.validation.causality import (
@@ -19,13 +19,14 @@ from candlecast.validation.causality import (
     audit_build,
     audit_features,
     audit_isolation,
-    choose_instants,
 )
+from candlecast.validation.instants import choose_instants
 from fact_frames import seeded_facts
 from price_frames import DAILY
 
 CLOSE = pl.col("close")
 WEEK = pl.col("ts").dt.truncate("1w")
+START = datetime(2020, 1, 6, tzinfo=UTC)
 
 
 def column(expression):
@@ -204,11 +205,6 @@ def test_labels_are_clean_at_the_moment_their_outcome_is_known(prices):
     )
 
 
-def test_too_short_a_history_is_named(prices):
-    with pytest.raises(NotEnoughHistory, match="4 distinct known_at, there are 2"):
-        choose_instants(prices.head(2))
-
-
 def with_fact(name, strategy):
     """A computation over prices that joins a column of facts by time, in some direction."""
 
@@ -291,9 +287,14 @@ def test_a_build_is_audited_at_two_instants_at_least(prices):
         audit_build(lambda as_of: prices, [prices["known_at"][5]])
 
 
-def test_instants_are_chosen_at_random_and_again_the_same(prices):
-    first = choose_instants(prices)
-    assert choose_instants(prices) == first == sorted({*first})
-    assert choose_instants(prices, seed=1) != first
-    known = prices["known_at"].unique().sort()
-    assert known[len(known) // 4] <= first[0] < first[-1] < known[-1]
+def test_in_turn_the_future_is_cut_off_and_made_nonsense(prices):
+    probed = []
+
+    def watched(frame, names, facts):
+        probed.append(len(frame) < len(prices))
+        return compute(frame, names, facts)
+
+    instants = choose_instants(prices, 4)
+    names = ["market_return_1"]
+    assert audit_features(watched, prices, names, instants, is_alternating=True) == []
+    assert probed == [False, True, False, True, False]

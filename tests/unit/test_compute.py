@@ -58,6 +58,62 @@ def test_a_feature_that_names_what_does_not_exist_is_refused(prices, monkeypatch
         compute(prices, ["broken"])
 
 
+@pytest.mark.parametrize("scope", ["universe", "market"])
+def test_a_feature_of_all_symbols_does_not_see_columns_of_facts(prices, monkeypatch, scope):
+    broken = Feature("broken", lambda: pl.col("volume_profile") + 1, 0, scope=scope)
+    monkeypatch.setitem(FEATURES._entries, "broken", broken)
+    with pytest.raises(InvalidSpec, match=rf"scope {scope} names \['volume_profile'\]"):
+        compute(prices, ["broken"])
+
+
+SINGLE = {
+    "mean": lambda: pl.col("close").mean(),
+    "first": lambda: pl.col("close").first(),
+    "constant": lambda: pl.lit(1.0),
+    "mean_and_column": lambda: pl.col("close") - pl.col("close").mean(),
+}
+
+
+@pytest.mark.parametrize("names", [["mean"], ["mean", "first", "constant"], list(SINGLE)])
+def test_one_number_a_segment_stands_beside_each_of_its_rows(prices, monkeypatch, names):
+    for name in names:
+        monkeypatch.setitem(FEATURES._entries, name, Feature(name, SINGLE[name], 0))
+    values = compute(prices, names)
+    for name in names:
+        expected = prices.select(SINGLE[name]().over("segment").alias(name))[name]
+        np.testing.assert_allclose(values[name], expected, rtol=1e-12, atol=1e-9)
+
+
+OWN = {
+    "drift_of_market": Feature(
+        "drift_of_market",
+        lambda: pl.col("market_simple_return_1").rolling_sum(30) / pl.col("scale"),
+        90,
+        scope="market",
+        settling_bars=0,
+    ),
+    "profile_before": Feature("profile_before", lambda: pl.col("volume_profile").shift(5), 70),
+    "ups": Feature(
+        "ups",
+        lambda: (pl.col("close") > pl.col("open")).cast(pl.UInt8).diff(),
+        1,
+        settling_bars=0,
+    ),
+    "with_volume": Feature(
+        "with_volume", lambda: pl.rolling_corr("close", "volume", window_size=20), 20
+    ),
+}
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_features_of_the_user_are_the_same_in_the_newest_row(prices, monkeypatch, name):
+    monkeypatch.setitem(FEATURES._entries, name, OWN[name])
+    alive = prices.filter(pl.col("symbol") != "SYN03")  # the others end on one day
+    last = compute(alive, [name]).group_by("symbol", maintain_order=True).last()
+    assert last[name].null_count() == 0
+    np.testing.assert_allclose(newest(alive, [name])[name], last[name], rtol=1e-6, atol=1e-9)
+
+
 def test_what_is_no_finite_number_becomes_null(prices, monkeypatch):
     wild = Feature("wild", lambda: (pl.col("close") * 0).log() * (pl.col("ts").dt.day() - 5), 0)
     monkeypatch.setitem(FEATURES._entries, "wild", wild)
@@ -97,7 +153,8 @@ def test_what_healed_a_gap_is_no_part_of_the_past_of_rows_known_before_it(prices
     assert others.equals(compute(without, names))
     assert values.row(200)[2:] == (late["known_at"], None, None, None)
     taken_as_known = frame.with_columns(segment=prices["segment"])
-    assert audit_features(compute, taken_as_known, names) != []
+    before = late["known_at"] - timedelta(days=20)
+    assert audit_features(compute, taken_as_known, names, [before]) != []
 
 
 def test_one_late_bar_does_not_delay_the_market(prices):

@@ -43,6 +43,10 @@ EXPRESSIONS = st.recursive(
         st.builds(lambda x: x.forward_fill(), inner),
         st.builds(lambda x: (x - x.shift(1)).rolling_mean(3, min_samples=2), inner),
         st.builds(lambda x: pl.max_horizontal(x, pl.col("b")), inner),
+        st.builds(lambda x: (x > 0).cast(pl.UInt8).diff(), inner),
+        st.builds(lambda x: pl.rolling_corr(x, pl.col("b"), window_size=6), inner),
+        st.builds(lambda x: x.rolling_quantile(0.3, window_size=5, min_samples=2), inner),
+        st.builds(lambda x: x.pct_change(2).fill_nan(None), inner),
     ),
     max_leaves=6,
 )

@@ -93,14 +93,6 @@ def test_the_instant_itself_is_included_and_the_one_before_is_not(facts):
     assert len(facts.known_by(at - timedelta(microseconds=1)).indices) < n_known
 
 
-def test_facts_for_some_symbols_leave_out_the_large_trades_of_others_only(facts):
-    symbol = facts.large_trades["symbol"][-1]
-    own = facts.for_symbols([symbol])
-    assert own.large_trades["symbol"].unique().to_list() == [symbol]
-    for name in ("texts", "indices", "capitalisations"):
-        assert getattr(own, name).equals(getattr(facts, name))
-
-
 def test_facts_cannot_be_changed(facts):
     with pytest.raises(FrozenInstanceError):
         facts.texts = TEXTS.empty()

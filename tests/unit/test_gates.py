@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import timedelta
 
 import polars as pl
 import pytest
@@ -10,21 +11,22 @@ import pytest
 from candlecast.domain.catalog import FEATURES, Feature
 from candlecast.domain.facts import Facts
 from candlecast.features.compute import compute, newest
+from candlecast.features.inputs import STILL_BARS
 from candlecast.validation.gates import (
     GATES,
-    Engine,
-    Trial,
     check_causality,
     check_parity,
     check_scale,
     check_warm_up,
     needed_bars,
     run_gates,
+    unseen,
     untested_warm_up,
 )
+from candlecast.validation.trial import Engine, Trial
 from price_frames import daily_prices
 
-ENGINE = Engine(compute, newest)
+ENGINE = Engine(compute, newest, STILL_BARS)
 LONG = daily_prices(seed=4, n_symbols=3, n_sessions=900)
 CLOSE = pl.col("close")
 RETURN = CLOSE.log().diff()
@@ -67,6 +69,63 @@ def test_a_feature_that_leaks_is_named_with_its_first_bar(enter, leak):
     assert f"{first.ts:%Y-%m-%d}" in str(first)
 
 
+RARE = {
+    "on Fridays": pl.col("ts").dt.weekday() == 5,
+    "after large moves": RETURN.abs() > 4 * RETURN.rolling_std(60).shift(),
+    "after large volumes": pl.col("volume") > 2.5 * pl.col("volume").rolling_mean(60).shift(),
+}
+
+
+@pytest.mark.parametrize("when", RARE)
+@pytest.mark.parametrize("origin", ["", "mine.py"])
+def test_a_look_ahead_that_is_rare_is_found(enter, when, origin):
+    ahead = pl.when(RARE[when]).then(RETURN.shift(-1)).otherwise(0.0)
+    trial = enter("rarely_ahead", ahead, 61, origin=origin)
+    n_cases = LONG.select(RARE[when].fill_null(value=False).over("segment")).to_series().sum()
+    assert 5 < n_cases < len(LONG) / 4, "else it is not rare"
+    assert {f.column for f in check_causality(trial)} == {"rarely_ahead"}
+
+
+def test_own_features_are_tried_at_more_instants_and_on_every_weekday(enter):
+    own = enter("own", RETURN, 1, origin="mine.py")
+    both = replace(own, names=("own", "return_1"))
+    ((_, ours, _), (_, theirs, is_own)) = both.rounds
+    assert is_own
+    assert 12 <= len(ours) <= 20
+    assert 35 <= len(theirs) <= 40
+    for instants in (ours, theirs):
+        assert {instant.weekday() for instant in instants} == {0, 1, 2, 3, 4}
+    ((_, more, _),) = replace(own, thoroughness=3).rounds
+    assert len(more) > 2.5 * len(theirs)
+
+
+def test_parity_tries_the_symbols_that_are_served_together(enter):
+    days = LONG["ts"].unique().sort()
+    stops = {"SYN00": days[150], "SYN01": days[200]}
+    prices = LONG.filter(pl.col("ts") <= pl.col("symbol").replace_strict(stops, default=days[-1]))
+
+    def together_only(prices, names, facts):
+        # Goes wrong where all symbols have a newest bar of one ts.
+        values = newest(prices, names, facts)
+        is_one = prices.group_by("symbol").agg(pl.col("ts").last())["ts"].n_unique() == 1
+        return values.with_columns(pl.col(names) * (1.0001 if is_one else 1.0))
+
+    trial = enter("mean_5", CLOSE / CLOSE.rolling_mean(5), 4, prices=prices)
+    engine = Engine(compute, together_only, STILL_BARS)
+    assert [f.column for f in check_parity(replace(trial, engine=engine))] == ["mean_5"]
+    assert check_parity(trial) == []
+
+
+def test_those_served_together_are_compared_among_themselves(enter):
+    days = LONG["ts"].unique().sort()
+    prices = LONG.filter((pl.col("symbol") != "SYN00") | (pl.col("ts") <= days[400]))
+    enter("part", RETURN.rolling_mean(5), 5, settling_bars=0)
+    trial = enter(
+        "rank_of_part", pl.col("part").rank() / pl.len(), 5, scope="universe", prices=prices
+    )
+    assert check_parity(trial) == []
+
+
 def test_parity_finds_what_needs_more_bars_than_it_says(enter):
     slow = RETURN.ewm_mean(alpha=0.01, ignore_nulls=True)
     trial = enter("slow", slow, 20, settling_bars=20)
@@ -90,7 +149,7 @@ def test_parity_finds_a_serving_path_of_its_own(enter):
         return newest(prices, names, facts).with_columns(pl.col("mean_5") * (1 + 1e-9))
 
     found = {
-        serve: check_parity(replace(trial, engine=Engine(compute, serve)))
+        serve: check_parity(replace(trial, engine=Engine(compute, serve, STILL_BARS)))
         for serve in (careless, forgetful, rounding)
     }
     assert [f.column for f in found[careless]] == ["mean_5"]
@@ -113,19 +172,6 @@ def test_warm_up_finds_a_settling_that_is_too_short(enter):
     average = RETURN.abs().ewm_mean(alpha=0.02, ignore_nulls=True)
     assert check_warm_up(enter("average", average, 20, settling_bars=100))
     assert check_warm_up(enter("average", average, 20, settling_bars=690)) == []
-
-
-def test_warm_up_finds_values_that_come_too_early(enter):
-    trial = enter("mean_9", CLOSE.rolling_mean(9, min_samples=1), 8, is_input=False)
-
-    def eager(prices, names, facts):
-        values = CLOSE.rolling_mean(9, min_samples=1).over("segment").alias("mean_9")
-        return compute(prices, names, facts).with_columns(prices.select(values).to_series())
-
-    first, *_ = check_warm_up(replace(trial, engine=Engine(eager, newest)))
-    assert (first.column, first.before) == ("mean_9", None)
-    assert first.ts == LONG["ts"].min()
-    assert "its warm-up of 8 bars had not passed" in str(first)
 
 
 def test_scale_finds_a_level_that_calls_itself_an_input(enter):
@@ -170,3 +216,28 @@ def test_what_the_history_is_too_short_for_is_said(enter, prices):
     trial = enter("long_memory", CLOSE / CLOSE.rolling_mean(400), 399, prices=prices)
     assert untested_warm_up(trial) == ("long_memory",)
     assert untested_warm_up(enter("short", RETURN, 1, settling_bars=0, prices=prices)) == ()
+
+
+def test_a_feature_without_any_value_is_said_to_be_unseen(enter):
+    trial = enter("never", pl.lit(None, pl.Float64), 0)
+    assert run_gates(trial) == []
+    assert unseen(trial) == ("never",)
+    assert unseen(enter("once", RETURN, 1)) == ()
+    facts = replace(trial, names=("news_sentiment_score", "return_1"))
+    assert unseen(facts) == ("news_sentiment_score",)
+
+
+def test_a_feature_of_one_symbol_is_known_before_what_is_compared(enter):
+    late = pl.when(pl.col("symbol") == "SYN01").then(timedelta(hours=1)).otherwise(timedelta())
+    prices = LONG.with_columns(pl.col("known_at") + late)
+    trial = enter("own", RETURN, 1, prices=prices, origin="mine.py")
+    both = replace(trial, names=("own", "market_return_1"))
+    assert not both.whole["as_of"].equals(trial.whole["as_of"]), "else no bar is late"
+    assert check_parity(both) == []
+
+
+def test_what_ends_like_a_column_of_the_gates_is_a_feature_like_any_other(enter):
+    enter("move", RETURN, 1)
+    enter("move_usual", RETURN * 2, 1)
+    trial = enter("move_again", RETURN * 3, 1)
+    assert run_gates(replace(trial, names=("move", "move_usual", "move_again"))) == []

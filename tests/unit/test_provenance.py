@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
+import ast
 from dataclasses import fields, replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+import candlecast
 from candlecast.domain.examples import Examples
 from candlecast.pipelines import provenance
 from candlecast.pipelines.provenance import features_code, has_facts, rows_sha256
 from markets import make_examples
 
+ROOT = Path(candlecast.__file__).parents[1]
+DECIDING = tuple(
+    f"candlecast.{part}." for part in ("domain", "features", "labels", "scorers", "pipelines")
+)
+DECIDING_STORES = ("candlecast.store.first_facts", "candlecast.store.segments")
+"""Those that choose which version of a row is read."""
+ONLY_KEEPING = tuple(
+    f"candlecast.pipelines.{name}"
+    for name in ("materialize", "materialized", "provenance", "prune")
+)
+"""Pipelines that keep what others have made, or say of what it was made."""
 EXAMPLES = make_examples(seed=3, n_days=40)
 
 
@@ -66,6 +80,44 @@ def test_another_library_or_source_is_another_code(monkeypatch, tmp_path):
             (tmp_path / "features" / "trend.py").write_text(text)
             hashes.append(provenance.package_code.__wrapped__())
         assert hashes[0] != hashes[1]
+
+
+def imported_by(module):
+    """The modules of candlecast that one of them imports, wherever in its code."""
+    path = ROOT.joinpath(*module.split(".")).with_suffix(".py")
+    path = path if path.is_file() else path.with_suffix("") / "__init__.py"
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        if isinstance(node, ast.ImportFrom):
+            names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+        for name in names:
+            place = ROOT.joinpath(*name.split("."))
+            if name.startswith("candlecast.") and place.with_suffix(".py").is_file():
+                found.add(name)
+    return found
+
+
+def test_the_hash_of_the_code_sees_every_module_that_decides_a_value():
+    todo = {"candlecast.pipelines.dataset", "candlecast.pipelines.materialized"}
+    used = set()
+    while todo:
+        used.add(module := todo.pop())
+        todo |= imported_by(module) - used
+    assert {*DECIDING_STORES} <= used, "a store is called something else by now"
+    deciding = {
+        module
+        for module in used
+        if module in DECIDING_STORES or (module.startswith(DECIDING) and module not in ONLY_KEEPING)
+    }
+    assert len(deciding) > 30
+    seen = [part.removesuffix(".py").replace("/", ".") for part in provenance.MAKERS]
+    missing = {
+        module
+        for module in deciding
+        if not any(f"{module}.".startswith(f"candlecast.{part}.") for part in seen)
+    }
+    assert missing == set()
 
 
 def test_features_of_sentiment_are_made_of_facts_and_those_of_prices_are_not():

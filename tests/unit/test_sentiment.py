@@ -33,6 +33,11 @@ VALUES = compute(PRICES, NAMES, WHOLE)
 STAMPS = PRICES["known_at"].unique().sort()
 
 
+def trades_of(facts, symbol):
+    """The facts without the large trades of other symbols."""
+    return replace(facts, large_trades=facts.large_trades.filter(symbol=symbol))
+
+
 def minute_prices(n_sessions=4):
     """PRICES of one-minute bars, a few hours of each of some sessions."""
     rng = np.random.default_rng(8)
@@ -119,7 +124,7 @@ def test_the_newest_row_is_the_last_one_of_all_history(prices):
     facts = seeded_facts(prices, 2)
     values = compute(prices, NAMES, facts)
     last = values.group_by("symbol", maintain_order=True).last()
-    for row in (newest(prices, NAMES, facts), newest(prices, NAMES, facts.for_symbols([FIRST]))):
+    for row in (newest(prices, NAMES, facts), newest(prices, NAMES, trades_of(facts, FIRST))):
         exact = [name for name in NAMES if name != "sentiment_divergence_score"]
         got, expected = (f.filter(symbol=FIRST) for f in (row, last))
         assert got.select(exact).equals(expected.select(exact), null_equal=True)
@@ -202,7 +207,7 @@ def test_no_prices_give_no_rows_but_every_column():
 
 def test_the_facts_of_its_symbols_are_all_that_a_row_needs():
     alone = PRICES.filter(symbol=SECOND)
-    values = compute(alone, NAMES, WHOLE.for_symbols([SECOND]))
+    values = compute(alone, NAMES, trades_of(WHOLE, SECOND))
     assert values.equals(VALUES.filter(symbol=SECOND), null_equal=True)
 
 

@@ -22,7 +22,7 @@ from candlecast.cli.session import (
     tickers,
 )
 from candlecast.errors import InvalidSpec
-from candlecast.pipelines.export import export_parquet, export_table
+from candlecast.pipelines.export import check_target, export_parquet, export_table
 from candlecast.pipelines.skew import SkewReport, measure_skew
 from candlecast.pipelines.training_sets import note_training_set, rebuild_training_set
 from candlecast.store.features import TrainingSet, read_training_set
@@ -108,6 +108,8 @@ def export(  # noqa: PLR0913 - one argument an option
         raise InvalidSpec("a set's id says all; leave out --spec, --symbols and --as-of")
     told: dict[str, Any] = {}
     with opened() as stores:
+        if path is not None:
+            check_target(path, is_forced=is_forced)
         if set_id:
             training = rebuild_training_set(stores, set_id)
             manifest = read_training_set(stores.database, set_id)
@@ -138,7 +140,7 @@ def skew(
 ) -> None:
     """Compare what live forecasts were made of with what the store says was known then.
 
-    Exit code 1 where anything differs.
+    Exit code 1 where anything differs, or could not be checked.
 
     Example: candlecast skew --since 2015-06-30
     """

@@ -194,6 +194,7 @@ def _report_values(report: GateReport) -> dict[str, Any]:
         "symbols": list(report.symbols),
         "n_bars": report.n_bars,
         "untested_warm_up": list(report.untested),
+        "unseen": list(report.unseen),
         "findings": [asdict(f) | {"text": str(f)} for f in report.findings],
     }
 
@@ -201,12 +202,18 @@ def _report_values(report: GateReport) -> dict[str, Any]:
 def _tell_report(report: GateReport) -> None:
     for finding in report.findings:
         typer.echo(str(finding))
-    if report.untested:
+    short = [name for name in report.untested if name not in report.unseen]
+    if short:
+        typer.echo(f"too little history to try the warm-up of {', '.join(short)}", err=True)
+    if report.unseen:
         typer.echo(
-            f"too little history to try the warm-up of {', '.join(report.untested)}", err=True
+            f"nothing was tried of {', '.join(report.unseen)}: no bar has a value; add more "
+            "history, or the facts that they are made of",
+            err=True,
         )
     n_features = "1 feature" if len(report.names) == 1 else f"{len(report.names)} features"
     typer.echo(
         f"{n_features} audited on {report.n_bars} bars of "
         f"{len(report.symbols)} symbols, {len(report.failed)} failed"
+        + (f", {len(report.untried)} not tried or in part only" if report.untried else "")
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import Annotated, Any, Final
 
 import polars as pl
@@ -137,9 +138,10 @@ def show_labels(  # noqa: PLR0913 - one argument an option
             kind=stored_kind,
         )
     if found.is_empty():
+        command = _command(spec, parameter, symbols, horizon)
         raise NotFound(
-            f"no {stored_kind} of {spec.timeframe} bars is stored there; run `candlecast labels "
-            f"compute --kind {spec.labels.kind}` first, or ask for others"
+            f"no {stored_kind} of {spec.timeframe} bars is stored there; run `{command}` first, or "
+            "ask for others"
         )
     place = pl.int_range(pl.len()).reverse().over("symbol", "horizon")
     _tell(found.filter(place < last), stored_kind, is_json)
@@ -176,6 +178,19 @@ def _experiment(
         own = default_horizons(plain.labels.kind, Timeframe.parse(plain.timeframe))
         named = named or own
     return experiment(None, overrides | {"labels.horizons": named})
+
+
+def _command(spec: ExperimentSpec, parameter: list[str] | None, symbols: str, horizon: str) -> str:
+    # What computes the labels that were asked for.
+    named = {"--symbols": symbols, "--horizon": horizon}
+    return shlex.join(
+        [
+            *("candlecast", "labels", "compute", "--kind", spec.labels.kind),
+            *("--timeframe", spec.timeframe),
+            *(part for given in parameter or [] for part in ("--set", given)),
+            *(part for option, value in named.items() if value for part in (option, value)),
+        ]
+    )
 
 
 def _shown(value: object) -> str:

@@ -68,6 +68,7 @@ def opened(clock: Clock | None = None) -> Iterator[Stores]:
         home=settings.home,
         artifacts_url=settings.artifacts_url,
         clock=clock or SystemClock(),
+        scorer=settings.scorer,
     )
     try:
         yield stores

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import inspect
 import pkgutil
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Final, Generic, Literal, Protocol, Self, TypeAlias, TypeVar
+from typing import Any, Final, Generic, Literal, Protocol, Self, TypeAlias, TypeVar, get_args
 
 import polars as pl
 
@@ -26,6 +27,8 @@ T = TypeVar("T")
 LabelFunction: TypeAlias = Callable[..., pl.DataFrame]
 Scope: TypeAlias = Literal["symbol", "universe", "market"]
 FeatureTable: TypeAlias = Literal["ohlcv", "sentiment"]
+FEATURE_NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,62}")
+"""What can name a feature, and so a column of the tables."""
 SETTLING_BARS: Final = 300
 """Recursive averages forget their start within so many bars after the warm-up."""
 
@@ -182,7 +185,19 @@ def feature(
     table: FeatureTable = "ohlcv",
     settling_bars: int = SETTLING_BARS,
 ) -> Callable[[Callable[[], pl.Expr]], Callable[[], pl.Expr]]:
-    """Decorator: enter a function that yields a Polars expression as a feature called `name`."""
+    """Decorator: enter a function that yields a Polars expression as a feature called `name`.
+
+    InvalidSpec where the name or a setting makes no sense.
+    """
+    if not FEATURE_NAME.fullmatch(name):
+        raise InvalidSpec(f"{name!r} cannot name a feature; use a-z, 0-9 and _, at most 63")
+    for setting, n_bars in (("warmup_bars", warmup_bars), ("settling_bars", settling_bars)):
+        if n_bars < 0:
+            raise InvalidSpec(f"feature {name!r}: {setting} is {n_bars}; use 0 or more bars")
+    for setting, value, kind in (("scope", scope, Scope), ("table", table, FeatureTable)):
+        if value not in get_args(kind):
+            known = ", ".join(get_args(kind))
+            raise InvalidSpec(f"feature {name!r}: unknown {setting} {value!r}; use one of {known}")
 
     def enter(expression: Callable[[], pl.Expr]) -> Callable[[], pl.Expr]:
         is_ours = expression.__module__.partition(".")[0] == __name__.partition(".")[0]

@@ -8,7 +8,6 @@ frame has one row for each fact, and cutting it by `known_at` gives what was kno
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection
 from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Final, Self
@@ -72,16 +71,6 @@ class Facts:
         """The facts that were known by then."""
         is_known = pl.col("known_at") <= instant
         return type(self)(*(getattr(self, f.name).filter(is_known) for f in fields(self)))
-
-    def for_symbols(self, symbols: Collection[str]) -> Self:
-        """The facts that values of `symbols` depend on.
-
-        That is all but the large trades of other symbols: texts about others say whether a source
-        speaks at all, and what is said of the coins.
-        """
-        is_own = pl.col("symbol").is_in(list(symbols))
-        own_trades = self.large_trades.filter(is_own)
-        return type(self)(self.texts, self.indices, self.capitalisations, own_trades)
 
     def sha256(self) -> str:
         """Hash of all facts: the same facts give the same hash, on every machine."""

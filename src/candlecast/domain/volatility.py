@@ -1,4 +1,4 @@
-"""EWMA, range and HAR estimators that features, labels and models share.
+"""EWMA and range estimators that features, labels and models share.
 
 All are Polars expressions over PRICES, meant to be evaluated within a segment (`.over`), per
 bar (not annualised), and causal: the value at a bar uses that bar and earlier ones.
@@ -82,8 +82,3 @@ def overnight_variance() -> pl.Expr:
 def bar_variance() -> pl.Expr:
     """Variance of one bar with what happened before its open: overnight plus Garman-Klass."""
     return overnight_variance() + garman_klass_variance()
-
-
-def har_component(n_bars: int) -> pl.Expr:
-    """Mean bar variance over the last `n_bars`: a term of the HAR model (Corsi 2009, eq. 6)."""
-    return bar_variance().rolling_mean(n_bars, min_samples=max(1, n_bars // 2))

@@ -1,7 +1,7 @@
 """Evaluate a feature set over history, or only for the newest bars.
 
 1. `Plan` resolves names. Symbol features name columns of PRICES, `INPUTS` and `FACT_INPUTS`;
-   universe features name symbol features; market features may name all of these.
+   universe features name symbol features; market features name prices, `INPUTS` and both.
 2. Symbol features are evaluated within each segment, universe features across the symbols of each
    ts that were in time, market features within each segment again.
 3. What lies in the warm-up or is no finite number becomes null.
@@ -92,16 +92,17 @@ def newest(prices: pl.DataFrame, names: Sequence[str], facts: Facts | None = Non
     last = prices.group_by("symbol").agg(pl.col("ts").last())
     targets = last["ts"].unique().sort()
     windows = cut_windows(prices, targets, plan.window_bars)
-    market = market_rows(prices, windows, plan) if plan.market else windows
     if 0 < len(targets) <= MOST_TARGETS:
         features = last_rows(windows, targets, plan, facts or Facts.none())
         if plan.market:
+            market = market_rows(prices, windows, plan, plan.bars_before_market)
             parts = compute(market, plan.market_parts, facts).drop("symbol", "ts")
-            wide = market.with_columns(parts.get_columns())
-            found = market_values(wide, targets, plan)
+            found = market_values(market.with_columns(parts.get_columns()), targets, plan)
             features = features.drop(AS_OF).join(found, on=["symbol", "ts"], how="left")
         features = features.select("symbol", "ts", AS_OF, *plan.names)
     else:
-        features = compute(market, plan.names, facts)
+        if plan.market:
+            windows = market_rows(prices, windows, plan, plan.window_bars)
+        features = compute(windows, plan.names, facts)
     own = features.join(last, on=["symbol", "ts"], how="semi", maintain_order="left")
     return own.sort("symbol", "ts")

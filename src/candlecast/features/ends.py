@@ -12,6 +12,7 @@ import io
 import json
 import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping
+from types import MappingProxyType
 from typing import Any, Final, TypeAlias
 
 import polars as pl
@@ -37,9 +38,9 @@ NOTHING: Final[Node] = {"Literal": {"Scalar": {"Null": "Null"}}}
 class Ends:
     """Expressions taken apart, for groups of rows whose last one is asked for.
 
-    `inputs` are columns that expressions may name, as expressions of `n_bars` at most; `named` are
-    those of them that have to be there as columns, for the leaves name them. Columns of `given`
-    stand beside the leaves already.
+    `inputs` are columns that expressions may name, as expressions of `n_bars` at most, or of as
+    many as `input_bars` says; `named` are those of them that have to be there as columns, for the
+    leaves name them. Columns of `given` stand beside the last rows already.
     """
 
     def __init__(
@@ -47,7 +48,9 @@ class Ends:
         inputs: Mapping[str, Callable[[], pl.Expr]],
         n_bars: int,
         given: Collection[str] = (),
+        input_bars: Mapping[str, int] = MappingProxyType({}),
     ) -> None:
+        self._input_bars = input_bars
         self._given = given
         self.named: set[str] = set()
         self._inputs = inputs
@@ -90,11 +93,12 @@ class Ends:
         if name not in self._inputs:
             return self._leaf(_at(node, back), back + 1)
         expression = self._inputs[name]()
+        n_bars = back + self._input_bars.get(name, self._n_bars)
         inner = _node(expression)
         if inner is not None:
-            return self._last(inner, back, self._n_bars)
+            return self._last(inner, back, n_bars)
         value = expression.last() if back == 0 else expression.slice(-(back + 1), 1).first()
-        return {"Column": self._whole(f"{name} {back}", value, self._n_bars)}
+        return {"Column": self._whole(f"{name} {back}", value, n_bars)}
 
     def _of_function(self, node: Node, inner: Node, back: int, n_bars: int) -> Node:
         name, details = _named(inner["function"])
@@ -104,10 +108,11 @@ class Ends:
         n_before = _whole(inputs[1]) if len(inputs) == 2 else None
         if name == "Shift" and n_before is not None and n_before >= 0:
             return self._before(inputs[0], back + n_before, n_bars)
-        if name.startswith("Diff") and n_before is not None and n_before >= 0:
-            now = self._last(inputs[0], back, n_bars)
-            before = self._before(inputs[0], back + n_before, n_bars)
-            return {"BinaryExpr": {"left": now, "op": "Minus", "right": before}}
+        if name == "Diff" and n_before is not None and n_before >= 0 and _is_flat(inputs[0]):
+            # As Diff, which widens numbers without a sign, over as many rows as it looks at.
+            reach = back + n_before + 1
+            rows = _slice(inputs[0], -reach, n_before + 1)
+            return self._leaf(_at({"Function": {**inner, "input": [rows, inputs[1]]}}, 0), reach)
         if name == "RollingExpr" and (found := self._of_rolling(inputs[0], details, back)):
             return found
         return self._leaf(_at(node, back), n_bars)
@@ -124,14 +129,17 @@ class Ends:
 
     def _of_rolling(self, rolled: Node, details: Node, back: int) -> Node | None:
         # A window over rows that can be computed alone, and lie some rows back.
-        options, aggregate = details["options"], AGGREGATES.get(details["function"])
+        options, function = details["options"], details["function"]
+        aggregate = AGGREGATES.get(function) if isinstance(function, str) else None
+        if aggregate is None:
+            return None
         kind, inner = _unpacked(rolled)
         if kind == "Function" and _named(inner["function"])[0] == "Shift":
             moved = _whole(inner["input"][1])
             if moved is None or moved < 0:
                 return None
             rolled, back = inner["input"][0], back + moved
-        if aggregate is None or options["weights"] or options["center"] or not _is_flat(rolled):
+        if options["weights"] or options["center"] or not _is_flat(rolled):
             return None
         reach = options["window_size"] + back
         window = _slice(rolled, -reach, options["window_size"])
@@ -148,7 +156,7 @@ class Ends:
         name = self._names.setdefault(key, f"_leaf_{len(self._names)}")
         known = self._leaves.get(name, (leaf, 0))[1]
         self._leaves[name] = (leaf, max(n_bars, known))
-        self.named |= {*leaf.meta.root_names()} & self._inputs.keys()
+        self.named |= {*leaf.meta.root_names()} & {*self._inputs, *self._given}
         return name
 
 

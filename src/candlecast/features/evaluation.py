@@ -31,19 +31,20 @@ def expression_of(entry: Feature) -> pl.Expr:
 
 
 def values_of(frame: pl.DataFrame, expressions: list[pl.Expr], group: str) -> list[pl.Series]:
-    """The expressions over each group. Groups that lie together are evaluated in one pass."""
-    if not expressions:
-        return []
-    if frame.is_empty() or not frame[group].flags["SORTED_ASC"]:
-        return frame.select(each.over(group) for each in expressions).get_columns()
-    grouped = frame.lazy().group_by(group, maintain_order=True).agg(expressions).drop(group)
-    # What is one number a group, and no list, stands beside each row of it.
-    return [
-        values.explode().rechunk()
-        if values.dtype == pl.List
-        else frame.select(each.over(group)).to_series()
-        for each, values in zip(expressions, grouped.collect().get_columns(), strict=True)
-    ]
+    """The expressions over each group.
+
+    Of groups that lie together the values are only strung together, not put back row by row.
+    """
+    if frame[group].flags["SORTED_ASC"] and len(frame):
+        strung = (each.over(group, mapping_strategy="explode") for each in expressions)
+        try:
+            found = frame.select(strung)
+        except pl.exceptions.ShapeError:
+            found = frame.head(0)
+        if len(found) == len(frame):
+            return found.get_columns()
+        # One of them is one number a group, which stands beside each row of it.
+    return frame.select(each.over(group) for each in expressions).get_columns()
 
 
 def with_features(frame: pl.DataFrame, entries: Sequence[Feature]) -> pl.DataFrame:

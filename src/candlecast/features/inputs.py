@@ -58,6 +58,23 @@ INPUTS: Final[dict[str, Callable[[], pl.Expr]]] = {
 }
 """What a feature may name beside the columns of PRICES; computed once for all of them."""
 
+INPUT_BARS: Final = {
+    "log_return": 2,
+    "bar_variance": 2,
+    "two_bar_spread": 3,
+    "williams_percent": 14,
+    "mfi_index": 15,
+    "stochastic_k": 16,
+    "cci_index": 20,
+    "mean_20": 20,
+    "deviation_20": 20,
+    "yang_zhang_variance": 21,
+    "mean_50": 50,
+    "highest_63": PROFILE_BARS,
+    "lowest_63": PROFILE_BARS,
+}
+"""How many bars an input depends on, its own included; one that is not named may remember more."""
+
 
 class FrameInput(NamedTuple):
     """A column that no expression yields: made of all rows of PRICES in one call.

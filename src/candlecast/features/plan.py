@@ -8,7 +8,7 @@ from typing import Final
 
 import polars as pl
 
-from candlecast.domain.catalog import FEATURES, SETTLING_BARS, Feature
+from candlecast.domain.catalog import FEATURES, SETTLING_BARS, Feature, Scope
 from candlecast.domain.frames import PRICES
 from candlecast.errors import InvalidSpec
 from candlecast.features.fact_inputs import FACT_INPUTS
@@ -16,6 +16,12 @@ from candlecast.features.inputs import FRAME_INPUTS, INPUTS
 
 TABLES: Final = (INPUTS, FRAME_INPUTS, FACT_INPUTS)
 """What features may name that is no feature."""
+VISIBLE: Final[dict[Scope, tuple[tuple[Scope, ...], frozenset[str]]]] = {
+    "symbol": ((), frozenset().union(*TABLES)),
+    "universe": (("symbol",), frozenset()),
+    "market": (("symbol", "universe"), frozenset(INPUTS)),
+}
+"""Of which scopes a feature of each scope may name features, and which other columns."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +68,14 @@ class Plan:
         return 1 + max((e.warmup_bars + e.settling_bars for e in self.market), default=0)
 
     @property
+    def bars_before_market(self) -> int:
+        """How many bars come before those that market features see: what these depend on."""
+        parts = Plan.of(self.market_parts)
+        if parts.inputs or any(named_columns(entry) & {*INPUTS} for entry in self.market):
+            return self.window_bars
+        return max((e.warmup_bars + e.settling_bars for e in parts.symbol), default=0)
+
+    @property
     def window_bars(self) -> int:
         """How many bars a value depends on, its own included, but for the market features."""
         own = max((entry.warmup_bars for entry in (*self.symbol, *self.universe)), default=0)
@@ -79,15 +93,15 @@ def named_columns(entry: Feature) -> set[str]:
 
 def named_features(entry: Feature) -> list[str]:
     """The features that a feature names; InvalidSpec where it names what it cannot see."""
-    found = {name for name in named_columns(entry) if all(name not in table for table in TABLES)}
-    allowed = {"universe": ("symbol",), "market": ("symbol", "universe")}.get(entry.scope, ())
-    known = {name for name in found if name in FEATURES and FEATURES.get(name).scope in allowed}
-    is_misplaced = entry.scope == "universe" and len(found) < len(named_columns(entry))
-    if found - known or is_misplaced:
-        wrong = sorted(found - known or named_columns(entry))
+    named = named_columns(entry)
+    features = {name for name in named if all(name not in table for table in TABLES)}
+    scopes, columns = VISIBLE[entry.scope]
+    known = {name for name in features if name in FEATURES and FEATURES.get(name).scope in scopes}
+    if unseen := (features - known) | (named - features - columns):
         raise InvalidSpec(
-            f"feature {entry.name!r} of scope {entry.scope} names {wrong}, which do not exist "
-            "or which it cannot see: a symbol feature names prices and inputs, a universe feature "
-            "symbol features, a market feature all of these"
+            f"feature {entry.name!r} of scope {entry.scope} names {sorted(unseen)}, which do not "
+            "exist or which it cannot see: a symbol feature names prices and inputs, a universe "
+            "feature symbol features, a market feature prices, inputs made of them, symbol and "
+            "universe features"
         )
-    return sorted(found)
+    return sorted(features)

@@ -7,6 +7,8 @@ gives null; a symbol of which nothing was said has no score.
 
 from __future__ import annotations
 
+from functools import reduce
+from operator import add
 from typing import Final
 
 import polars as pl
@@ -155,7 +157,11 @@ def multi_timeframe_sentiment() -> pl.Expr:
     -------
     Expr : in [-1, 1], bad to good; null where nothing was said for 28 days.
     """
-    return pl.mean_horizontal(f"text_score_{span}" for span in SPANS)
+    scores = [pl.col(f"text_score_{span}") for span in SPANS]
+    # Added one after the other: `mean_horizontal` adds in an order that the threads decide.
+    total = reduce(add, (score.fill_null(0.0) for score in scores))
+    n_told = reduce(add, (score.is_not_null().cast(pl.Float64) for score in scores))
+    return pl.when(n_told > 0).then(total / n_told)
 
 
 @feature("sentiment_momentum", warmup_bars=0, settling_bars=0, table="sentiment")

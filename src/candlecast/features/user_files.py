@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import inspect
-import re
 import sys
 import traceback
 from collections.abc import Iterable
@@ -25,14 +24,34 @@ import polars as pl
 from candlecast.domain.catalog import FEATURES, Feature
 from candlecast.domain.facts import Facts
 from candlecast.domain.frames import PRICES
-from candlecast.errors import Conflict, InvalidSpec
-from candlecast.features.compute import compute
+from candlecast.errors import Conflict, InvalidSpec, NotFound
+from candlecast.features.compute import compute, newest
 from candlecast.features.fact_inputs import FACT_INPUTS
-from candlecast.features.inputs import INPUTS
+from candlecast.features.inputs import FRAME_INPUTS, INPUTS
 from candlecast.features.plan import Plan
 
-NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,62}")
-N_TRIED_BARS: Final = 8
+TRIED_BARS: Final = (130, 90, 1)
+"""How many bars the symbols have that a feature is tried on: unlike numbers, and a first bar."""
+STORED_KEYS: Final = (
+    *("symbol", "symbol_id", "timeframe", "ts", "as_of", "set_id"),
+    *("ticker", "dt", "label_ret_1d", "weight"),
+)
+"""The columns beside the features in the tables that keep them, their view and exported rows."""
+STORED_STARTS: Final = ("y_", "end_at_")
+"""So begin the names of outcomes in exported rows."""
+
+TAKEN: Final = {
+    "a column of the prices, which features name": (*PRICES.columns,),
+    "an input, which features name": (*INPUTS, *FRAME_INPUTS, *FACT_INPUTS),
+    "a column that stands beside the features where they are kept or exported": STORED_KEYS,
+}
+"""What a feature of the user's own may not be called, and why."""
+MAY_NAME: Final = {
+    "symbol": "A feature of one symbol may name: {}",
+    "universe": "A feature of the universe may name features of one symbol: see `candlecast "
+    "features list`",
+    "market": "A feature of the market may name those of `candlecast features list`, and: {}",
+}
 
 
 @dataclass(frozen=True)
@@ -140,17 +159,32 @@ def _run(path: Path, code: bytes, sha256: str) -> _File:
 
 
 def _check(path: Path, name: str) -> None:
-    # What every feature promises, tried on a few bars: it can be named, stored and evaluated.
-    if not NAME.fullmatch(name):
+    # What every feature promises, tried on a few bars: it can be named, stored and evaluated, over
+    # all of them and for the newest one.
+    for what, taken in TAKEN.items():
+        if name in taken:
+            raise InvalidSpec(f"{_place(name)}: {name!r} is the name of {what}; rename the feature")
+    if name.startswith(STORED_STARTS):
         raise InvalidSpec(
-            f"{_place(name)}: {name!r} cannot name a feature; use a-z, 0-9 and _, at most 63"
+            f"{_place(name)}: {name!r} begins as outcomes do in exported rows; rename the feature"
         )
-    if name in {*PRICES.columns, *INPUTS, *FACT_INPUTS, "as_of"}:
-        raise InvalidSpec(f"{_place(name)}: {name!r} names a column of the prices; rename it")
     with _Explained(path, name):
-        if not isinstance(FEATURES.get(name).expression(), pl.Expr):
+        expression = FEATURES.get(name).expression()
+        if not isinstance(expression, pl.Expr):
             raise TypeError("its function returns no Polars expression")
-        compute(_few_prices(), (name,), Facts.none())
+        _check_columns(FEATURES.get(name), expression)
+        for evaluate in (compute, newest):
+            evaluate(_few_prices(), (name,), Facts.none())
+
+
+def _check_columns(entry: Feature, expression: pl.Expr) -> None:
+    # What exists but cannot be seen from the feature's scope is told when it is planned.
+    columns = [*PRICES.columns, *INPUTS, *FRAME_INPUTS, *FACT_INPUTS]
+    others = FEATURES.names() if entry.scope != "symbol" else ()
+    for named in expression.meta.root_names():
+        if named not in {*columns, *FEATURES.names()}:
+            unknown = NotFound.among("column", named, {*columns, *others} - {entry.name})
+            raise InvalidSpec(f"{unknown} {MAY_NAME[entry.scope].format(', '.join(columns))}")
 
 
 def _place(name: str) -> str:
@@ -172,7 +206,7 @@ class _Explained:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if not isinstance(error, Exception):
+        if error is None or isinstance(error, KeyboardInterrupt):
             return
         lines = [at.lineno for at in traceback.extract_tb(trace) if at.filename == str(self._path)]
         place = f"{self._path}:{lines[-1]}" if lines else str(self._path)
@@ -181,14 +215,14 @@ class _Explained:
         elif not lines and self._feature:
             place = _place(self._feature)
         said = str(error).partition("\n")[0] or "no reason given"
+        if isinstance(error, SystemExit):
+            said = f"the file ends the program with {error.code!r}"
         subject = f"feature {self._feature!r} cannot be evaluated: " if self._feature else ""
         kind_named = "" if isinstance(error, InvalidSpec) else f"{type(error).__name__}: "
         raise InvalidSpec(f"{place}: {subject}{kind_named}{said}{_remedy(error)}") from error
 
 
-def _remedy(error: Exception) -> str:
-    if isinstance(error, pl.exceptions.ColumnNotFoundError):
-        return f"; there are {', '.join([*PRICES.columns, *INPUTS, *FACT_INPUTS])}"
+def _remedy(error: BaseException) -> str:
     if not isinstance(error, InvalidSpec):
         return "; mend the file"
     taken = [n for n in FEATURES.names() if f"{n!r} is registered twice" in str(error)]
@@ -196,17 +230,17 @@ def _remedy(error: Exception) -> str:
 
 
 def _few_prices() -> pl.DataFrame:
-    # Two symbols over a few days, enough to evaluate an expression on.
+    # Three symbols that end together, enough to evaluate an expression on.
     first = datetime(2020, 1, 6, tzinfo=UTC)
-    days = [first + timedelta(days=day) for day in range(N_TRIED_BARS)]
     frames = []
-    for segment, symbol in enumerate(("A", "B")):
-        close = pl.Series([100.0 + day + segment for day in range(N_TRIED_BARS)])
-        frame = pl.DataFrame({"ts": days, "close": close}).with_columns(
-            symbol=pl.lit(symbol), open=close - 0.5, high=close + 1.0, low=close - 1.0,
-            volume=close * 1e4, factor=pl.lit(1.0), session=pl.int_range(pl.len()),
-            segment=pl.lit(segment), close_at=pl.col("ts") + timedelta(hours=21),
-            known_at=pl.col("ts") + timedelta(hours=21),
+    for segment, n_bars in enumerate(TRIED_BARS):
+        place = pl.int_range(max(TRIED_BARS) - n_bars, max(TRIED_BARS), eager=True).alias("place")
+        close = 100.0 + segment + 0.1 * place + (0.7 * place).sin()
+        frame = pl.DataFrame({"place": place, "close": close}).with_columns(
+            symbol=pl.lit(f"S{segment}"), ts=first + pl.duration(days="place"),
+            open=close - 0.5, high=close + 1.0, low=close - 1.0, volume=close * 1e4,
+            factor=pl.lit(1.0), session=pl.col("place"), segment=pl.lit(segment),
         )  # fmt: skip
-        frames.append(frame)
+        closed = pl.col("ts") + timedelta(hours=21)
+        frames.append(frame.drop("place").with_columns(close_at=closed, known_at=closed))
     return PRICES.conform(pl.concat(frames))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from functools import lru_cache
 from typing import Final, NamedTuple
@@ -24,7 +24,7 @@ from candlecast.features.evaluation import (
     with_compared,
 )
 from candlecast.features.fact_inputs import with_fact_inputs
-from candlecast.features.inputs import FRAME_INPUTS, INPUTS
+from candlecast.features.inputs import FRAME_INPUTS, INPUT_BARS, INPUTS
 from candlecast.features.plan import Plan
 
 MAX_WINDOWS: Final = 1 << 20
@@ -52,15 +52,18 @@ def cut_windows(prices: pl.DataFrame, targets: pl.Series, n_bars: int) -> pl.Dat
     )
 
 
-def market_rows(prices: pl.DataFrame, windows: pl.DataFrame, plan: Plan) -> pl.DataFrame:
-    """The rows of `prices` that the market features of the last rows of `windows` depend on.
+def market_rows(
+    prices: pl.DataFrame, windows: pl.DataFrame, plan: Plan, n_before: int
+) -> pl.DataFrame:
+    """The rows of `prices` that the market features of the last rows of `windows` depend on, and
+    `n_before` bars before them.
 
     They are cut by time: where one symbol has few bars, its look back spans many of the others.
     """
     place = pl.int_range(pl.len()).reverse().over("segment")
     start = pl.lit(windows.filter(place < plan.market_bars)["ts"].min(), INSTANT)
     first = pl.when(pl.col("ts") >= start).then(AGE).min().over("segment")
-    kept = with_age(prices).filter(pl.col(AGE) > first - plan.window_bars)
+    kept = with_age(prices).filter(pl.col(AGE) >= first - n_before)
     return kept.select(prices.columns)
 
 
@@ -84,16 +87,19 @@ def market_values(wide: pl.DataFrame, targets: Iterable[datetime], plan: Plan) -
     frame = _with_named_inputs(with_age(wide), plan.market)
     rows = []
     for target in targets:
-        own = _until(target, frame).filter(pl.col(_PLACE) < plan.market_bars)
+        own = _until(target, frame)
         last = _with_ends(own.filter(pl.col(_PLACE) == 0), own, plan.market)
-        latest = own.group_by("segment", maintain_order=True).agg(pl.col(AS_OF).max())
+        seen = own.filter(pl.col(_PLACE) < plan.market_bars)
+        latest = seen.group_by("segment", maintain_order=True).agg(pl.col(AS_OF).max())
         rows.append(last.with_columns(latest[AS_OF]))
     return pl.concat(rows).select("symbol", "ts", AS_OF, *(entry.name for entry in plan.market))
 
 
 def _with_named_inputs(frame: pl.DataFrame, entries: tuple[Feature, ...]) -> pl.DataFrame:
-    named = [INPUTS[name]().alias(name) for name in sorted(_taken_apart(entries).named)]
-    return frame.with_columns(values_of(frame, named, "segment"))
+    named = sorted(_taken_apart(entries).named)
+    inputs = [INPUTS[name]().alias(name) for name in named if name in INPUTS]
+    whole = [FRAME_INPUTS[name].compute(frame).alias(name) for name in named if name not in INPUTS]
+    return frame.with_columns(*values_of(frame, inputs, "segment"), *whole)
 
 
 def _rows_at(target: datetime, frame: pl.DataFrame, plan: Plan) -> pl.DataFrame:
@@ -147,9 +153,19 @@ class _Apart(NamedTuple):
 @lru_cache(maxsize=16)
 def _taken_apart(entries: tuple[Feature, ...]) -> _Apart:
     whole = WHOLE_BARS + max((entry.warmup_bars for entry in entries), default=0)
-    ends, steps = Ends(INPUTS, whole, FRAME_INPUTS.keys()), dict[int, list[pl.Expr]]()
-    features = [ends.add(expression_of(e), 1 + e.warmup_bars + e.settling_bars) for e in entries]
+    named = _ends(entries, INPUTS, whole)[0].named
+    # What has to be a column is no leaf of its own besides.
+    others = {name: make for name, make in INPUTS.items() if name not in named}
+    ends, features = _ends(entries, others, whole)
+    steps: dict[int, list[pl.Expr]] = {}
     for n_bars, leaf in ends.leaves():
         step = next((step for step in STEPS if n_bars <= step), whole)
         steps.setdefault(step, []).append(leaf)
-    return _Apart(features, sorted(steps.items(), key=lambda pair: pair[0]), frozenset(ends.named))
+    return _Apart(features, sorted(steps.items(), key=lambda pair: pair[0]), frozenset(named))
+
+
+def _ends(
+    entries: tuple[Feature, ...], inputs: Mapping[str, Callable[[], pl.Expr]], n_bars: int
+) -> tuple[Ends, list[pl.Expr]]:
+    ends = Ends(inputs, n_bars, FRAME_INPUTS.keys(), INPUT_BARS)
+    return ends, [ends.add(expression_of(e), 1 + e.warmup_bars + e.settling_bars) for e in entries]

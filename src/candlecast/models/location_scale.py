@@ -71,8 +71,8 @@ class LocationScale(ABC):
 
     Notes
     -----
-    Examples have no missing feature. Rows may: a symbol too young for a feature is given the
-    mean of the training rows.
+    A missing feature is given the mean of the training rows: in examples where a source of facts
+    was absent, in rows also where a symbol is too young for it.
 
     Raises
     ------

@@ -12,24 +12,29 @@ from candlecast.domain.catalog import FEATURES
 from candlecast.domain.facts import Facts
 from candlecast.domain.market import Timeframe
 from candlecast.features.compute import compute, newest
+from candlecast.features.inputs import STILL_BARS
 from candlecast.pipelines.progress import Progress, silent
 from candlecast.pipelines.universe import Market, read_market, with_facts
 from candlecast.store.stores import Stores
 from candlecast.store.symbols import read_symbols
 from candlecast.validation.findings import Finding
-from candlecast.validation.gates import Engine, Trial, run_gates, untested_warm_up
+from candlecast.validation.gates import run_gates, unseen, untested_warm_up
+from candlecast.validation.trial import Engine, Trial
 
-ENGINE: Final = Engine(compute, newest)
+ENGINE: Final = Engine(compute, newest, STILL_BARS)
 MOST_READ: Final = 64
 MOST_SYMBOLS: Final = 8
 MOST_BARS: Final = 1500
+ALL_BARS_THOROUGHNESS: Final = 3
+"""Where every bar is used, so many times as many instants are tried."""
 
 
 @dataclass(frozen=True)
 class GateReport:
     """The features that were on trial, over which symbols and bars, and what was found.
 
-    `untested` names the features for which there was too little history for the warm-up gate.
+    `untested` names the features for which there was too little history for the warm-up gate,
+    `unseen` those without any value, for lack of history or of facts: no gate has tried them.
     """
 
     names: tuple[str, ...]
@@ -37,11 +42,17 @@ class GateReport:
     n_bars: int
     findings: tuple[Finding, ...]
     untested: tuple[str, ...]
+    unseen: tuple[str, ...]
 
     @property
     def failed(self) -> tuple[str, ...]:
         """The features with findings."""
         return tuple(sorted({f.column for f in self.findings} & {*self.names}))
+
+    @property
+    def untried(self) -> tuple[str, ...]:
+        """The features that passed a gate only because there was nothing to try them on."""
+        return tuple(name for name in self.names if name in {*self.untested, *self.unseen})
 
 
 def audit_features(
@@ -58,6 +69,7 @@ def audit_features(
     A sample is few symbols, those with gaps among them, and their last bars: enough to find what
     is wrong in code. Without it every symbol and bar is used, which takes accordingly.
     """
+    names = tuple(dict.fromkeys(names))
     for name in names:
         FEATURES.get(name)
     chosen = symbols or tuple(symbol.ticker for symbol in read_symbols(stores.database))
@@ -82,10 +94,12 @@ def check_market(
     tried = replace(market, prices=prices)
     if tried.facts is None:
         tried = with_facts(stores, tried, names)
-    trial = Trial(ENGINE, prices, names, tried.facts or Facts.none())
+    facts = tried.facts or Facts.none()
+    thoroughness = 1 if is_sampled else ALL_BARS_THOROUGHNESS
+    trial = Trial(ENGINE, prices, names, facts, thoroughness=thoroughness)
     findings = run_gates(trial, lambda done, total: progress("gates", done, total))
-    untested = untested_warm_up(trial)
-    return GateReport(names, tried.tickers, len(prices), tuple(findings), untested)
+    untried = (untested_warm_up(trial), unseen(trial))
+    return GateReport(names, tried.tickers, len(prices), tuple(findings), *untried)
 
 
 def sample(prices: pl.DataFrame) -> pl.DataFrame:

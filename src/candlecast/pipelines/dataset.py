@@ -29,6 +29,7 @@ from candlecast.features.compute import compute, newest
 from candlecast.labels.weights import sample_weights
 from candlecast.pipelines.demands import feature_names, resolved_features
 from candlecast.pipelines.label import compute_labels
+from candlecast.pipelines.provenance import features_code
 from candlecast.pipelines.universe import (
     Market,
     find_shortfalls,
@@ -72,13 +73,14 @@ class TrainingSet(Dataset):
 
     @property
     def set_id(self) -> str:
-        """Content hash of spec, as_of and prices."""
+        """Content hash of spec, as_of, prices and code."""
         return training_set_id(self.spec, self.market, self.sha256)
 
 
 def training_set_id(spec: ExperimentSpec, market: Market, sha256: str) -> str:
-    """What decides a training run: the spec, the as_of, the data and the version of the code."""
-    return content_hash([to_mapping(spec), market.as_of.isoformat(), sha256, version("candlecast")])
+    """What decides a training run: the spec, the as_of, the data, and the code that makes rows."""
+    made_by = [version("candlecast"), features_code(feature_names(spec.features))]
+    return content_hash([to_mapping(spec), market.as_of.isoformat(), sha256, *made_by])
 
 
 def read_training_market(stores: Stores, spec: ExperimentSpec, as_of: datetime | None) -> Market:
@@ -92,7 +94,8 @@ def read_training_market(stores: Stores, spec: ExperimentSpec, as_of: datetime |
         as_of,
         is_simulation_allowed=spec.allow_simulated,
     )
-    return with_facts(stores, market, resolved_features(spec.features).names)
+    names = resolved_features(spec.features).names
+    return with_facts(stores, market, names, is_pinned=True)
 
 
 def refused_simulations(spec: ExperimentSpec, market: Market) -> dict[str, str]:

@@ -12,6 +12,7 @@ from candlecast.features.chosen import with_code
 from candlecast.features.compute import standard_set
 from candlecast.pipelines.label import look_up
 from candlecast.pipelines.universe import Market
+from candlecast.store.features import check_feature_name
 
 TRAINABLE: Final = "forward_return"
 """The label that models forecast, as a log return."""
@@ -34,6 +35,7 @@ def feature_names(features: FeatureSpec) -> tuple[str, ...]:
     """What a model is to see; NotFound or InvalidSpec names a feature that it cannot."""
     names = features.names or standard_set()
     for name in names:
+        check_feature_name(name)
         if not FEATURES.get(name).is_input:
             raise InvalidSpec(
                 f"feature {name!r} is a level, which is stored and shown but is no input of a "

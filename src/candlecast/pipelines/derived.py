@@ -136,10 +136,11 @@ class LargeTrades:
         rows = compute_large_trades(
             trades, closed_at=until, source=self._source, thresholds=self._thresholds
         )
+        told_at = self._stores.clock.now()
         fresh = rows.filter(pl.col("ts") >= start).with_columns(
-            known_at=pl.lit(self._stores.clock.now()).cast(INSTANT)
+            known_at=pl.lit(told_at).cast(INSTANT)
         )
-        write_facts(self._stores.database, LARGE_TRADES, LARGE_TRADES.conform(fresh))
+        write_facts(self._stores.database, LARGE_TRADES, LARGE_TRADES.conform(fresh), told_at)
         is_open = pl.col("at") >= until
         settled = trailing(trades.filter(~is_open)).select(*TRADES)
         self._earlier = pl.concat([settled, trades.filter(is_open).select(*TRADES)])

@@ -22,6 +22,7 @@ from candlecast.pipelines.dataset import (
 from candlecast.pipelines.demands import check_trainable, resolved
 from candlecast.pipelines.forecast import make_forecasts
 from candlecast.pipelines.progress import Progress, silent
+from candlecast.pipelines.promote import refuse_leaks
 from candlecast.pipelines.report import ReportQuery, make_report
 from candlecast.pipelines.settle import settle
 from candlecast.store import ledger
@@ -38,7 +39,8 @@ def evaluate(
 ) -> dict[str, Any]:
     """Walk forward through what was known at `as_of`; returns the report of this run.
 
-    A run that stands in the ledger already is not made again.
+    A run that stands in the ledger already is not made again. Conflict names a feature that fails
+    a gate: no track record is made of what looks ahead.
     """
     check_trainable(spec)
     make_model(spec.model, spec.seed)  # an unknown kind or parameter is told before the work
@@ -46,6 +48,7 @@ def evaluate(
     spec = resolved(spec, market)
     run_id = training_set_id(spec, market, market.sha256())
     if not ledger.has_run(stores.database, run_id):
+        refuse_leaks(stores, spec, market, progress)
         progress("features and labels", 0, 1)
         training = make_training_set(spec, market)
         progress("features and labels", 1, 1)

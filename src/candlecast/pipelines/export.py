@@ -41,21 +41,34 @@ def training_rows(training: TrainingSet) -> pl.DataFrame:
     return keys.with_columns(**features, **outcomes, **{WEIGHT: pl.Series(examples.weight)})
 
 
+def check_target(path: Path, *, is_forced: bool = False) -> None:
+    """InvalidSpec where the folder does not exist, or the file does and may not be replaced."""
+    if not path.parent.is_dir():
+        raise InvalidSpec(f"{path.parent} is no folder; make it first")
+    if path.is_dir():
+        raise InvalidSpec(f"{path} is a folder; name a file in it")
+    if is_forced:
+        return
+    if path.exists():
+        raise InvalidSpec(f"{path} exists; name another file, or replace it with --force")
+    if path.is_symlink():
+        raise InvalidSpec(
+            f"{path} is a link to nothing; name another file, or replace it with --force"
+        )
+
+
 def export_parquet(
     training: TrainingSet, manifest: Manifest, path: Path, *, is_forced: bool = False
 ) -> int:
     """Write the examples to `path` as Parquet, all or nothing; how many rows.
 
     The file's metadata have what `METADATA` names. The same set gives the same bytes. InvalidSpec
-    where the folder does not exist, or the file does and may not be replaced.
+    as from `check_target`, or where it cannot be written.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    if not path.parent.is_dir():
-        raise InvalidSpec(f"{path.parent} is no folder; make it first")
-    if path.exists() and not is_forced:
-        raise InvalidSpec(f"{path} exists; name another file, or replace it with --force")
+    check_target(path, is_forced=is_forced)
     rows = training_rows(training)
     table = rows.to_arrow(compat_level=pl.CompatLevel.oldest())
     told = {f"candlecast.{name}": _text(getattr(manifest, name)) for name in METADATA}
@@ -86,9 +99,19 @@ def _put(unfinished: Path, path: Path, is_forced: bool) -> None:
         unfinished.replace(path)
         return
     try:
-        path.hardlink_to(unfinished)
+        _link(unfinished, path)
     except FileExistsError as error:
         raise InvalidSpec(f"{path} was written by somebody else meanwhile") from error
+
+
+def _link(unfinished: Path, path: Path) -> None:
+    try:
+        path.hardlink_to(unfinished)
+    except FileExistsError:
+        raise
+    except OSError:  # this file system has no such links: take the name, then put the file there
+        path.touch(exist_ok=False)
+        unfinished.replace(path)
 
 
 def _text(value: object) -> str:

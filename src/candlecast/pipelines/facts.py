@@ -63,8 +63,8 @@ def ingest_facts(stores: Stores, kind: str, name: str, provider: Any, wanted: Re
     """Fetch the facts of a `kind` from the provider called `name`, and store what is new.
 
     Without a start the provider is asked from shortly before it was last asked. A row that turns
-    up within a span that was asked about without it is known from now on, and so is an action of
-    prices that something stored was made of.
+    up within a span that was asked about without it is known from now on, and so is a fact that
+    something stored, of its time or later, was made without.
 
     Raises
     ------
@@ -87,10 +87,10 @@ def ingest_facts(stores: Stores, kind: str, name: str, provider: Any, wanted: Re
     stamped = _stamped(spec, rows, asked, now)
     if spec is ACTIONS:
         stamped = _unread(stores, _of_first_source(stores, stamped, name), now)
-    n_new = write_facts(stores.database, spec, _told_once(stores, spec, stamped))
+    n_new = write_facts(stores.database, spec, _told_once(stores, spec, stamped), now)
     if spec is CAPITALISATIONS:
         known = read_facts(stores.database, CAPITALISATIONS)
-        write_facts(stores.database, INDICES, compute_dominance(known))
+        write_facts(stores.database, INDICES, compute_dominance(known), now)
     span = (request.start or EPOCH, min(request.end or now, now))
     scopes = [scope for scope in request.tickers or ("",) if scope not in failures]
     spans = {scope: _joined(asked.get(scope), span) for scope in scopes}

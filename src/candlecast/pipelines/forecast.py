@@ -23,6 +23,7 @@ from candlecast.domain.specs import ExperimentSpec, FeatureSpec, LabelSpec
 from candlecast.domain.thresholds import class_bounds
 from candlecast.errors import NotFound
 from candlecast.features.chosen import by_table, check_code
+from candlecast.features.recent_facts import first_fact_at
 from candlecast.models.conformal import load_model
 from candlecast.pipelines.answer import make_answers
 from candlecast.pipelines.dataset import Dataset, newest_dataset, refused_simulations
@@ -71,15 +72,7 @@ def forecast(
     spec = ExperimentSpec.from_mapping(orjson.loads(model_version.spec))
     check_code(spec.features)
     universe = tuple(sorted({*spec.symbols, *symbols}))
-    market = read_pinned_market(
-        stores,
-        Timeframe.parse(spec.timeframe),
-        universe,
-        as_of,
-        is_newest=True,
-        is_simulation_allowed=spec.allow_simulated,
-    )
-    market = with_facts(stores, market, feature_names(spec.features))
+    market = _read(stores, spec, universe, as_of)
     dataset, features = newest_dataset(spec, market, symbols)
     invented = {t: why for t, why in refused_simulations(spec, market).items() if t in universe}
     model = load_model(stores.registry.fetch(model_version.version), model_version.artifact_sha256)
@@ -94,6 +87,7 @@ def forecast(
         run_id=None,
         created_at=stores.clock.now(),
         threshold_rule=spec.labels.threshold,
+        universe=universe or market.tickers,
     )
     n_new, standing = _append(stores, forecasts, batch, is_newest=is_newest)
     if is_newest:
@@ -109,6 +103,22 @@ def forecast(
     )  # fmt: skip
 
 
+def _read(
+    stores: Stores, spec: ExperimentSpec, universe: tuple[str, ...], as_of: datetime | None
+) -> Market:
+    market = read_pinned_market(
+        stores,
+        Timeframe.parse(spec.timeframe),
+        universe,
+        as_of,
+        is_newest=True,
+        is_simulation_allowed=spec.allow_simulated,
+    )
+    names = feature_names(spec.features)
+    since = first_fact_at(market.prices, names)
+    return with_facts(stores, market, names, since=since, is_pinned=True)
+
+
 def chosen_model(stores: Stores, timeframe: Timeframe, version: str | None) -> ModelVersion:
     """The model called `version`, or the champion; NotFound says how to get one."""
     if version is not None:
@@ -117,11 +127,6 @@ def chosen_model(stores: Stores, timeframe: Timeframe, version: str | None) -> M
     if champion is None:
         raise NotFound(f"there is no {timeframe} model yet; run `candlecast train` first")
     return champion
-
-
-def thresholds(climatology: FloatArray, labels: LabelSpec) -> tuple[FloatArray, FloatArray]:
-    """Where Bearish ends and Bullish begins, as log returns (n_rows, n_horizons)."""
-    return class_bounds(climatology, labels.threshold)
 
 
 def make_forecasts(
@@ -136,7 +141,8 @@ def make_forecasts(
     """
     rows = dataset.rows
     n_horizons = len(rows.horizons)
-    lower, upper = (t.reshape(-1) for t in thresholds(rows.climatology, labels))
+    bounds = class_bounds(rows.climatology, labels.threshold)
+    lower, upper = (bound.reshape(-1) for bound in bounds)
     flat = quantiles.reshape(-1, dist.N_LEVELS)
     names, confidence = dist.label(dist.class_probabilities(flat, lower, upper))
     keys = dataset.keys[np.repeat(np.arange(len(rows)), n_horizons)]

@@ -11,7 +11,7 @@ import polars as pl
 from candlecast.domain.catalog import LABELS, Label
 from candlecast.domain.market import Horizon, Timeframe
 from candlecast.domain.specs import ExperimentSpec, LabelSpec, Parameter, check_parameters
-from candlecast.errors import InvalidSpec
+from candlecast.errors import InvalidSpec, NotFound
 from candlecast.pipelines.materialize import Span
 from candlecast.pipelines.universe import Market, read_market
 from candlecast.store.features import write_labels
@@ -71,9 +71,16 @@ def materialize_labels(stores: Stores, spec: ExperimentSpec, span: Span) -> int:
 
     The market is made of the span's symbols alone: a label that compares symbols compares these.
     They stand under the kind with its parameters, such as ``forward_return[is_simple=true]``.
+    NotFound where no label of that span is known yet.
     """
     kind = look_up(spec.labels)[1].stored_kind
     market = read_market(stores, Timeframe.parse(spec.timeframe), span.symbols, None)
     labels = compute_labels(spec.labels, market)
     known = span.cut(labels).filter(pl.col("end_at") <= market.as_of)
+    if known.is_empty():
+        raise NotFound(
+            f"no {kind} over {', '.join(spec.labels.horizons)} of {market.timeframe} bars of "
+            f"{span} is known at {market.as_of:%Y-%m-%d %H:%M}; choose another span or shorter "
+            "horizons"
+        )
     return write_labels(stores.database, market.timeframe, known, kind)

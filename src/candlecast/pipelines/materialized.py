@@ -1,8 +1,8 @@
 """Features of a universe from a file that was made before, as long as it still tells the truth.
 
 What is asked for (features, universe, as_of, versions) is the question. What the answer was made
-of is the state: the bars' last change, actions and other facts, calendars, code. Where either
-differs, the features are computed from the market and kept for the next time.
+of is the state: the bars' last change, actions and other facts, who scores texts, calendars, code.
+Where either differs, the features are computed from the market and kept for the next time.
 """
 
 from __future__ import annotations
@@ -27,6 +27,8 @@ from candlecast.store.symbols import read_symbols
 
 PRICING: Final = ("ACTIONS",)
 """Facts that prices themselves are made of."""
+TEXTS: Final = ("NEWS", "POSTS")
+"""Facts whose scores depend on who scores them."""
 
 
 def materialized_features(  # noqa: PLR0913 - each is part of what is asked for
@@ -90,6 +92,8 @@ def _state(
         count, last = _versions(stores, FACTS[kind])
         told[kind] = f"{count} {last and last.isoformat()}"
         last_at += [last] if last else []
+        if kind in TEXTS and count:  # without a text nobody has to be asked
+            told["scorer"] = stores.make_scorer().id
     calendars = sorted((s.ticker, s.calendar) for s in read_symbols(stores.database))
     stamp = stores.mirror.stamp(timeframe)
     state = {

@@ -19,7 +19,9 @@ from candlecast.features.plan import Plan
 
 MAKERS: Final = (
     *("domain", "features", "labels", "scorers"),
-    *("pipelines/dataset.py", "pipelines/universe.py"),
+    *("pipelines/dataset.py", "pipelines/demands.py", "pipelines/label.py"),
+    *("pipelines/score.py", "pipelines/universe.py"),
+    *("store/first_facts.py", "store/segments.py"),
 )
 """Parts of the package whose code decides what a feature or an example is."""
 SOURCES: Final = frozenset({".py", ".csv", ".json", ".txt"})

@@ -8,7 +8,7 @@ from typing import Final
 
 import polars as pl
 
-from candlecast.domain.catalog import SCORERS, Scorer
+from candlecast.domain.catalog import Scorer
 from candlecast.domain.facts import Facts
 from candlecast.domain.frames import (
     CAPITALISATIONS,
@@ -24,7 +24,6 @@ from candlecast.store.first_facts import read_first_facts, read_texts
 from candlecast.store.scores import read_scores, sha256_of, write_scores
 from candlecast.store.stores import Stores
 
-STANDARD_SCORER: Final = "lexicon"
 SOURCES: Final[dict[str, FrameSpec]] = {"news": NEWS, "post": POSTS}
 
 
@@ -38,25 +37,24 @@ def read_known_facts(
 ) -> Facts:
     """All facts that values of `symbols` (all when empty) at `as_of` or before depend on.
 
-    Each comes in the version known first. Headlines and posts are scored by `scorer`, the
-    standard one by default: a headline without its summary, and each text once in its life, for
-    scores are stored. A post without a weight counts like a headline, one of weight 0 not at all.
+    Each comes in the version known first. Headlines and posts are scored by `scorer`, that of the
+    stores by default: a headline without its summary, and each text once in its life, for scores
+    are stored. A post without a weight counts like a headline, one of weight 0 not at all.
 
-    With `since` facts known until then are left out. Features look back 28 days behind the
-    `known_at` of the row they stand on, large trades as far as the bars that are given.
+    With `since` texts and large trades known until then are left out. Of indices and
+    capitalisations, which are few, the day that they are about tells whether they count.
     """
     database = stores.database
-    chosen = scorer or SCORERS.get(STANDARD_SCORER)()
     pages = [
-        _scored(database, chosen, page).with_columns(kind=pl.lit(kind))
+        _scored(database, scorer or stores.make_scorer(), page).with_columns(kind=pl.lit(kind))
         for kind, spec in SOURCES.items()
         for page in read_texts(database, spec, since=since, as_of=as_of)
     ]
     of_symbols = list(symbols) or None
     return Facts.of(
         texts=_texts(pages),
-        indices=read_first_facts(database, INDICES, since=since, as_of=as_of),
-        capitalisations=read_first_facts(database, CAPITALISATIONS, since=since, as_of=as_of),
+        indices=read_first_facts(database, INDICES, as_of=as_of),
+        capitalisations=read_first_facts(database, CAPITALISATIONS, as_of=as_of),
         large_trades=read_first_facts(
             database, LARGE_TRADES, since=since, as_of=as_of, symbols=of_symbols
         ),

@@ -78,11 +78,13 @@ class SkewReport:
 
 @dataclass(frozen=True, eq=False)
 class _Run:
-    # The vectors that one run served: `rows` has a row a symbol, `served` its values.
+    # The vectors that one run served: `rows` has a row a symbol, `served` its values. `universe`
+    # is what it compared, empty for the oldest runs, of which nobody knows it.
     model_version: str
     created_at: datetime
     rows: pl.DataFrame
     served: Vectors
+    universe: tuple[str, ...]
 
     @property
     def name(self) -> str:
@@ -101,7 +103,8 @@ def measure_skew(
 
     With `is_rebuilt` bars come from the database itself, by a mirror made anew: slower, and it
     sees what was written there behind our back. A vector that does not match its own hash, a
-    model or feature that is gone, and a market that cannot be read are told as `unchecked`.
+    model or feature that is gone, features that compare symbols where the run did not store which,
+    and a market that cannot be read are told as `unchecked`.
     """
     if is_rebuilt:
         with tempfile.TemporaryDirectory() as folder:
@@ -116,7 +119,6 @@ def measure_skew(
             continue
         report.n_runs += 1
         report.n_vectors += len(run.served)
-        report.n_values += sum(len(values) for values in run.served.values())
         report.differences += found
     return report
 
@@ -125,10 +127,9 @@ def _runs(
     stores: Stores, since: datetime | None, timeframe: Timeframe, report: SkewReport
 ) -> Iterator[_Run]:
     served = ledger.read_forecasts(
-        stores.database, timeframe, origins=["live"], columns=COLUMNS
+        stores.database, timeframe, origins=["live"], created_since=since, columns=COLUMNS
     ).drop_nulls("features")
-    if since is not None:
-        served = served.filter(pl.col("created_at") >= since)
+    universes = ledger.read_universes(stores.database, timeframe)
     vectors = served.unique(["model_version", "created_at", "symbol", "ts"], maintain_order=True)
     runs = vectors.partition_by("model_version", "created_at", as_dict=True, maintain_order=True)
     for (model_version, created_at), rows in sorted(runs.items(), key=lambda pair: pair[0][1]):
@@ -139,7 +140,8 @@ def _runs(
                 report.unchecked[place] = "the served values are not those that their hash tells"
                 continue
             values[symbol] = orjson.loads(text)
-        yield _Run(model_version, created_at, rows, values)
+        universe = universes.get((model_version, created_at), ())
+        yield _Run(model_version, created_at, rows, values, universe)
 
 
 def _differences(stores: Stores, run: _Run, report: SkewReport) -> list[Difference]:
@@ -147,7 +149,13 @@ def _differences(stores: Stores, run: _Run, report: SkewReport) -> list[Differen
     gone = [name for name in names if name not in FEATURES]
     if gone:
         report.unchecked[f"{run.name}: {', '.join(gone)}"] = "these features exist no longer"
-    kept = [name for name in names if name not in gone]
+    alone = {name for name in names if name not in gone and FEATURES.get(name).scope == "symbol"}
+    compared = [name for name in names if name not in gone and name not in alone]
+    if compared and not run.universe:
+        place = f"{run.name}: {', '.join(compared)}"
+        report.unchecked[place] = "which symbols these were compared with was not stored"
+    kept = [name for name in names if name in alone or (name in compared and run.universe)]
+    report.n_values += sum(name in kept for values in run.served.values() for name in values)
     market = _market(stores, run, run.created_at, kept)
     best = _compared(run, market, kept)
     for instant in _instants_before(stores, market, run.created_at) if best else ():
@@ -162,7 +170,7 @@ def _market(stores: Stores, run: _Run, as_of: datetime, names: list[str]) -> Mar
     # What the forecast read, less the bars that came in after it.
     version = stores.registry.get(run.model_version)
     spec = ExperimentSpec.from_mapping(orjson.loads(version.spec))
-    universe = tuple(sorted({*spec.symbols, *run.served}))
+    universe = run.universe or tuple(sorted({*spec.symbols, *run.served}))
     market = read_market(
         stores,
         Timeframe.parse(spec.timeframe),

@@ -3,12 +3,13 @@
 Bars are read in their first versions, in training and live alike: a window looks the same on the
 day it is used as it will when a model is later trained on it. Symbols are worked off in chunks,
 and of each only the arrays of its features stay. Features of scope ``universe`` compare all
-symbols, so with one of them there is a single chunk.
+symbols, so with one of them, or of scope ``market``, there is a single chunk, of all that the
+store knows, whichever are wanted.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -26,6 +27,8 @@ from candlecast.features.compute import compute
 from candlecast.features.plan import Plan
 from candlecast.features.timeframes import Windows, keys_of
 from candlecast.features.timelines import Timeline, make_timeline
+from candlecast.pipelines.provenance import has_facts
+from candlecast.pipelines.score import read_known_facts
 from candlecast.pipelines.universe import Market, read_market
 from candlecast.store.bars import read_ends
 from candlecast.store.stores import Stores
@@ -56,7 +59,8 @@ def make_windows(
     timeframe, at the instant at which it became known.
 
     `Windows.at` gives those of other rows, such as a data set's. `facts` are what is known besides
-    prices. A symbol without bars of each timeframe gets no row and is named in `failures`.
+    prices, by default what the store knows. Features that compare symbols compare those of the
+    whole store. A symbol without bars of each timeframe gets no row and is named in `failures`.
     NotEnoughHistory where that leaves none.
     """
     return _Reader(stores, spec, as_of, facts).run(symbols, is_newest=False)
@@ -84,6 +88,7 @@ class _Reader:
         self._stores, self._spec, self._facts = stores, spec, facts
         now = stores.clock.now()
         self._until = min(as_of or now, now)
+        self._wanted: list[str] = []
         self._missing: dict[str, list[str]] = {}
         self._known_at: list[datetime] = []
         entries = [FEATURES.get(name) for name in spec.features]
@@ -92,9 +97,8 @@ class _Reader:
                 f"{', '.join(shown)}: no model may see these, for their units are the price's or "
                 "the volume's; `candlecast features list` shows the others"
             )
-        plan = Plan.of(spec.features)
-        self._is_universe = bool(plan.universe or plan.market)
-        self._n_recent = spec.n_steps - 1 + plan.window_bars
+        self._plan = Plan.of(spec.features)
+        self._is_universe = bool(self._plan.universe or self._plan.market)
 
     def run(self, symbols: tuple[str, ...], *, is_newest: bool) -> TensorRun:
         """The windows of `symbols`: at each bar of the finest timeframe, or only at the end."""
@@ -102,12 +106,16 @@ class _Reader:
         for ticker in symbols:
             if ticker not in known:
                 raise NotFound.among("symbol", ticker, known)
-        traded = {ticker: known[ticker] for ticker in sorted(symbols or known)}
+        self._wanted = sorted({*(symbols or known)})
+        read = sorted(known) if self._is_universe else self._wanted
+        traded = {ticker: known[ticker] for ticker in read}
+        if self._facts is None and has_facts(self._spec.features):
+            self._facts = read_known_facts(self._stores, read, self._until)
         lines = [
             self._timeline(Timeframe.parse(name), traded, is_newest)
             for name in self._spec.timeframes
         ]
-        complete = [ticker for ticker in traded if ticker not in self._missing]
+        complete = [ticker for ticker in self._wanted if ticker not in self._missing]
         failures = {ticker: self._reason(names) for ticker, names in self._missing.items()}
         if not complete:
             first = next(iter(failures.items()), ("the store", "it knows no symbol; ingest some"))
@@ -122,15 +130,16 @@ class _Reader:
         return TensorRun(windows, max(self._known_at), failures)
 
     def _timeline(
-        self, timeframe: Timeframe, traded: dict[str, Symbol], is_newest: bool
+        self, timeframe: Timeframe, traded: Mapping[str, Symbol], is_newest: bool
     ) -> Timeline:
         parts = [
-            self._part(market, is_newest)
+            part
             for chunk in self._chunks(timeframe, traded)
             if (market := self._market(timeframe, chunk)) is not None
+            if (part := self._part(market, is_newest)) is not None
         ]
         found = {ticker for part in parts for ticker in part.tickers}
-        for ticker in traded:
+        for ticker in self._wanted:
             if ticker not in found:
                 self._missing.setdefault(ticker, []).append(timeframe.name)
         if not parts:
@@ -140,7 +149,9 @@ class _Reader:
             )
         return Timeline.concat(parts)
 
-    def _chunks(self, timeframe: Timeframe, traded: dict[str, Symbol]) -> Iterator[tuple[str, ...]]:
+    def _chunks(
+        self, timeframe: Timeframe, traded: Mapping[str, Symbol]
+    ) -> Iterator[tuple[str, ...]]:
         # At most so many symbols, and so many bars as their calendars have room for.
         chunk: list[str] = []
         n_bars = 0.0
@@ -168,23 +179,39 @@ class _Reader:
             return None
         return market
 
-    def _part(self, market: Market, is_newest: bool) -> Timeline:
-        self._known_at.append(market.as_of)
+    def _part(self, market: Market, is_newest: bool) -> Timeline | None:
+        # The wanted symbols of the market, None where it has none of them.
         prices, names = market.prices, self._spec.features
         if is_newest:
             prices = self._recent(prices)
-        features = compute(prices, names, self._facts)
+        shown = self._is_wanted()
         if is_newest:  # what only led up to the window is no longer needed
-            is_shown = prices.select(_is_end(self._spec.n_steps)).to_series()
-            prices, features = prices.filter(is_shown), features.filter(is_shown)
+            shown &= _is_end(self._spec.n_steps)
+        is_shown = prices.select(shown.alias("is_shown")).to_series()
+        if not is_shown.any():
+            return None
+        self._known_at.append(market.as_of)
+        features = compute(prices, names, self._facts)
+        prices, features = prices.filter(is_shown), features.filter(is_shown)
         return make_timeline(market.timeframe, prices, features, names, market.calendars)
 
     def _recent(self, prices: pl.DataFrame) -> pl.DataFrame:
-        # What the newest windows are made of. What is compared with other symbols needs all bars
-        # of its time.
+        # What the newest windows are made of. What is compared needs the bars of all symbols from
+        # the first one that is compared on, and of each what these depend on.
         ended = prices.filter(pl.col("close_at") <= self._until)
-        recent = ended.filter(_is_end(self._n_recent))
-        return ended.filter(pl.col("ts") >= recent["ts"].min()) if self._is_universe else recent
+        n_bars = self._plan.window_bars
+        if not self._is_universe:
+            return ended.filter(_is_end(self._spec.n_steps - 1 + n_bars))
+        n_compared = self._spec.n_steps - 1 + (self._plan.market_bars if self._plan.market else 1)
+        compared = ended.filter(self._is_wanted() & _is_end(n_compared))
+        place = ended.select(pl.int_range(pl.len()).over("segment").alias("place"))
+        is_compared = pl.col("ts") >= pl.lit(compared["ts"].min(), INSTANT)
+        first = pl.when(is_compared).then("place").min().over("segment")
+        kept = ended.with_columns(place).filter(pl.col("place") > first - n_bars)
+        return kept.select(ended.columns)
+
+    def _is_wanted(self) -> pl.Expr:
+        return pl.col("symbol").is_in(self._wanted)
 
     def _reason(self, timeframes: list[str]) -> str:
         return (

@@ -14,6 +14,7 @@ import orjson
 from candlecast.domain.specs import ExperimentSpec, to_mapping
 from candlecast.errors import BadArtifact
 from candlecast.models.conformal import make_model, save_model
+from candlecast.pipelines.audit import GateReport
 from candlecast.pipelines.dataset import (
     TrainingSet,
     make_training_set,
@@ -24,10 +25,9 @@ from candlecast.pipelines.dataset import (
 from candlecast.pipelines.demands import check_trainable, resolved
 from candlecast.pipelines.evaluate import evaluate_training_set
 from candlecast.pipelines.progress import Progress, silent
-from candlecast.pipelines.promote import promote
-from candlecast.pipelines.training_sets import make_manifest
+from candlecast.pipelines.promote import promote, refuse_leaks
+from candlecast.pipelines.training_sets import keep_manifest
 from candlecast.pipelines.universe import Market, find_shortfalls
-from candlecast.store.features import write_training_set
 from candlecast.store.registry import ModelVersion
 from candlecast.store.stores import Stores
 
@@ -50,8 +50,8 @@ def train(
 ) -> TrainRun:
     """Train on what was known at `as_of`, evaluate, register and make it the champion.
 
-    It serves only once its features have passed the gates: Conflict names the first that fails,
-    and the version stays registered.
+    First its features have to pass the gates: Conflict names the first that fails, and nothing is
+    stored.
 
     The same spec on the same data is the same version and is not trained twice. A version trained
     on older data than the champion is registered but does not serve until it is activated.
@@ -66,19 +66,19 @@ def train(
     known = {version.version: version for version in stores.registry.list()}
     if name in known and _is_whole(stores, name):
         return _run(_serving(stores, known[name], market, progress), absent, is_new=False)
+    passed = refuse_leaks(stores, spec, market, progress)
     progress("features and labels", 0, 1)
     training = make_training_set(spec, market)
     progress("features and labels", 1, 1)
+    keep_manifest(stores, training)
     metrics = evaluate_training_set(stores, training, progress)
     metrics["shortfalls"] = training.shortfalls
     progress("final model", 0, 1)
     with tempfile.TemporaryDirectory() as folder:
         version = _fitted(stores, training, name, metrics, Path(folder))
-        manifest = make_manifest(training, version.created_at)
-        write_training_set(stores.database, manifest)
         stores.registry.add(version, Path(folder))
     progress("final model", 1, 1)
-    return _run(_serving(stores, version, market, progress), absent, is_new=True)
+    return _run(_serving(stores, version, market, progress, passed), absent, is_new=True)
 
 
 def version_name(spec: ExperimentSpec, market: Market) -> str:
@@ -102,13 +102,17 @@ def _is_whole(stores: Stores, name: str) -> bool:
 
 
 def _serving(
-    stores: Stores, version: ModelVersion, market: Market, progress: Progress
+    stores: Stores,
+    version: ModelVersion,
+    market: Market,
+    progress: Progress,
+    passed: GateReport | None = None,
 ) -> ModelVersion:
     # What was trained on less than the champion has seen does not replace it by itself.
     champion = stores.registry.champion(version.timeframe)
     if champion is not None and champion.training_until > version.training_until:
         return replace(version, is_active=False)
-    return promote(stores, version.version, market, progress)
+    return promote(stores, version.version, market, progress, passed=passed)
 
 
 def _fitted(

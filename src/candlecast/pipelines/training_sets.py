@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime
 from importlib.metadata import version
 from typing import Final
@@ -13,6 +14,7 @@ from candlecast.domain.market import Timeframe
 from candlecast.domain.specs import ExperimentSpec, to_mapping
 from candlecast.errors import Conflict
 from candlecast.features.chosen import check_code
+from candlecast.models.artifact import open_sealed
 from candlecast.pipelines.dataset import TrainingSet, make_training_set, read_training_market
 from candlecast.pipelines.demands import feature_names, resolved
 from candlecast.pipelines.provenance import features_code, rows_sha256
@@ -21,6 +23,9 @@ from candlecast.store.features import TrainingSet as Manifest
 from candlecast.store.features import read_training_set, write_training_set
 from candlecast.store.stores import Stores
 
+ELSEWHERE: Final = (
+    "make it where it was made first, or make another set (another `seed` in the spec does)"
+)
 MAKE_ANEW: Final = "make a new set (`candlecast dataset export --spec`) or train again"
 
 
@@ -49,10 +54,18 @@ def note_training_set(
     """
     market = read_training_market(stores, spec, as_of)
     training = make_training_set(resolved(spec, market), market)
+    return keep_manifest(stores, training), training
+
+
+def keep_manifest(stores: Stores, training: TrainingSet) -> Manifest:
+    """Store the manifest of `training`; one that stands already stays, and has to be the same.
+
+    Conflict where it describes other rows: another processor may give other digits.
+    """
     write_training_set(stores.database, make_manifest(training, stores.clock.now()))
     manifest = read_training_set(stores.database, training.set_id)
-    _check_rows(manifest, training)
-    return manifest, training
+    _check_rows(manifest, training, ELSEWHERE)
+    return manifest
 
 
 def rebuild_training_set(stores: Stores, set_id: str) -> TrainingSet:
@@ -65,12 +78,28 @@ def rebuild_training_set(stores: Stores, set_id: str) -> TrainingSet:
         prices, the code of the features, or the version of candlecast is another one.
     """
     manifest = read_training_set(stores.database, set_id)
-    spec = ExperimentSpec.from_mapping(orjson.loads(manifest.spec))
+    spec = _named(stores, ExperimentSpec.from_mapping(orjson.loads(manifest.spec)), manifest)
     check_code(spec.features)
     market = _market_of(stores, spec, manifest)
     training = make_training_set(spec, market)
     _check_rows(manifest, training)
     return training
+
+
+def _named(stores: Stores, spec: ExperimentSpec, manifest: Manifest) -> ExperimentSpec:
+    # The oldest specs do not name the standard set, which was another one then: the model that
+    # was trained on it does.
+    if spec.features.names:
+        return spec
+    for model in stores.registry.list():
+        if model.training_set_id == manifest.set_id:
+            folder = stores.registry.fetch(model.version)
+            names = open_sealed(folder, model.artifact_sha256)["feature_names"]
+            return replace(spec, features=replace(spec.features, names=tuple(names)))
+    raise Conflict(
+        f"training set {manifest.set_id} cannot be rebuilt: it does not say which features the "
+        f"standard set was made of then, and no registered model does; {MAKE_ANEW}"
+    )
 
 
 def _market_of(stores: Stores, spec: ExperimentSpec, manifest: Manifest) -> Market:
@@ -105,18 +134,22 @@ def _since(manifest: Manifest) -> dict[str, datetime]:
     return {symbol: datetime.fromisoformat(text) for symbol, text in told.items()}
 
 
-def _check_rows(manifest: Manifest, training: TrainingSet) -> None:
-    # The oldest manifests say nothing of their rows: of these only the prices are checked.
-    if manifest.rows_sha256 is None or manifest.rows_sha256 == rows_sha256(training.examples):
+def _check_rows(manifest: Manifest, training: TrainingSet, remedy: str = MAKE_ANEW) -> None:
+    # The oldest manifests say of their rows only how many there are.
+    found = rows_sha256(training.examples)
+    has_all = manifest.n_rows == len(training.examples)
+    if has_all and manifest.rows_sha256 in {None, found}:
         return
     names = training.examples.feature_names
-    if manifest.code_sha256 != features_code(names):
+    if manifest.code_sha256 is None:
+        reason = "the prices are the same, the code of features or labels may be another one"
+    elif manifest.code_sha256 != features_code(names):
         reason = "the prices are the same, the code of features or labels is another one"
     else:
         reason = "prices and code are the same; facts besides prices, or the processor, differ"
     raise Conflict(
         f"training set {manifest.set_id} cannot be rebuilt: {reason}{_newer_version(manifest)}; "
-        f"{manifest.n_rows} rows then, {len(training.examples)} now. {MAKE_ANEW.capitalize()}"
+        f"{manifest.n_rows} rows then, {len(training.examples)} now; {remedy}"
     )
 
 

@@ -15,16 +15,16 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from candlecast.domain.catalog import FEATURES
 from candlecast.domain.facts import Facts
 from candlecast.domain.frames import ACTIONS, INSTANT
 from candlecast.domain.market import Horizon, Timeframe, TradingCalendar, trading_calendar
 from candlecast.domain.prices import factored_bars, prices_of_factored
 from candlecast.domain.sources import is_simulated
 from candlecast.errors import InvalidSpec, NotEnoughHistory, NotFound
+from candlecast.pipelines.provenance import has_facts
 from candlecast.pipelines.score import read_known_facts
 from candlecast.store.facts import read_facts
-from candlecast.store.pins import pin
+from candlecast.store.pins import pin, pin_facts
 from candlecast.store.stores import Stores
 from candlecast.store.symbols import read_symbols
 
@@ -104,7 +104,7 @@ def read_market(  # noqa: PLR0913 - each says which rows, in which version
             "real ones, or allow it with --allow-simulated"
             if simulated
             else f"no {timeframe} bars are known at {until:%Y-%m-%d %H:%M}; "
-            "run `candlecast ingest` first, or choose a later --as-of"
+            "run `candlecast ingest` first" + (", or choose a later --as-of" if as_of else "")
         )
     calendars = {
         ticker: trading_calendar(known[ticker].calendar) for ticker in bars["symbol"].unique()
@@ -138,11 +138,25 @@ def read_pinned_market(
     return read_market(stores, timeframe, symbols, until, **options)
 
 
-def with_facts(stores: Stores, market: Market, names: Collection[str]) -> Market:
-    """`market` with the facts known by its `as_of`, if any of the features `names` needs them."""
-    if all(FEATURES.get(name).table == "ohlcv" for name in names):
+def with_facts(
+    stores: Stores,
+    market: Market,
+    names: Collection[str],
+    *,
+    since: datetime | None = None,
+    is_pinned: bool = False,
+) -> Market:
+    """`market` with the facts known by its `as_of`, if any of the features `names` needs them.
+
+    For its newest rows those known after `since` are enough: `first_fact_at` tells it. For a
+    result that will be stored they are pinned: what is told from now on is no part of it.
+    """
+    if not has_facts(tuple(names)):
         return market
-    return replace(market, facts=read_known_facts(stores, market.tickers, market.as_of))
+    if is_pinned:
+        pin_facts(stores.database, market.as_of)
+    facts = read_known_facts(stores, market.tickers, market.as_of, since=since)
+    return replace(market, facts=facts)
 
 
 def _known_at(

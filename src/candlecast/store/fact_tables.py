@@ -91,6 +91,15 @@ fact_progress: Final = sa.Table(
     required("end_at", Instant()),
 )
 
+fact_reads: Final = sa.Table(
+    "fact_reads",  # the latest as_of of which a stored result was made: nothing slips in before it
+    metadata,
+    key_column("kind", sa.Text()),
+    required("as_of", Instant()),
+    sqlite_with_rowid=False,
+    info={"never_older": "as_of"},
+)
+
 quotes: Final = sa.Table(
     "quotes",
     metadata,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 import polars as pl
@@ -13,6 +13,7 @@ from candlecast.domain.frames import INSTANT, FrameSpec
 from candlecast.store.bulk import Bulk
 from candlecast.store.database import Database
 from candlecast.store.fact_tables import EVENT_TIME, FACTS, fact_progress
+from candlecast.store.pins import read_fact_pin
 from candlecast.store.statements import schema_of, shaped, within
 from candlecast.store.symbols import chosen, is_among, read_ids, with_ids, with_tickers
 
@@ -21,11 +22,14 @@ SAME_NUMBER: Final = 1e-4
 """Relative: two sources that round one number differently do not correct each other."""
 
 
-def write_facts(database: Database, spec: FrameSpec, rows: pl.DataFrame) -> int:
+def write_facts(
+    database: Database, spec: FrameSpec, rows: pl.DataFrame, now: datetime | None = None
+) -> int:
     """Add the versions among `rows` (of kind `spec`) that say something new; how many.
 
     A row that repeats the newest stored version of its key adds nothing, nor does one that was
-    known earlier than that version. Rows of one symbol need that symbol to be stored.
+    known earlier than that version. Rows of one symbol need that symbol to be stored. With `now` a
+    fact that would be older than a stored result which was made without it is known from now on.
     """
     spec.check(rows)
     if rows.is_empty():
@@ -36,6 +40,9 @@ def write_facts(database: Database, spec: FrameSpec, rows: pl.DataFrame) -> int:
         key = [_stored_name(name) for name in spec.key]
         stored = _newest_versions(bulk, table, key, new)
         fresh = _without_known(new, stored, key)
+        pinned_at = None if now is None else read_fact_pin(bulk, spec.name)
+        if now is not None and pinned_at is not None:
+            fresh = _known_after(fresh, stored, key, pinned_at, now)
         return bulk.insert(table, fresh.select(table.c.keys())) if len(fresh) else 0
 
 
@@ -124,6 +131,18 @@ def _newest_versions(
     is_same = sa.and_(*(table.c[name] == staged.c[name] for name in key))
     stored = bulk.read(sa.select(table).join_from(staged, table, is_same), schema_of(table.c))
     return stored.sort("known_at").unique(key, keep="last")
+
+
+def _known_after(
+    fresh: pl.DataFrame, stored: pl.DataFrame, key: list[str], pinned_at: datetime, now: datetime
+) -> pl.DataFrame:
+    # What is said anew of a stored fact changes no result: each counts as it was known first.
+    told_at = max(now, pinned_at + timedelta(microseconds=1))
+    told = stored.select(*key, is_told=pl.lit(value=True))
+    beside = fresh.join(told, on=key, how="left", maintain_order="left")
+    was_read = pl.col("is_told").is_null() & (pl.col("known_at") <= pinned_at)
+    moved = pl.when(was_read).then(pl.lit(told_at).cast(INSTANT)).otherwise("known_at")
+    return beside.with_columns(known_at=moved).drop("is_told")
 
 
 def _is_same(name: str, dtype: pl.DataType) -> pl.Expr:

@@ -10,6 +10,7 @@ nothing.
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import json
 import os
 import secrets
@@ -31,6 +32,9 @@ from candlecast.store.schema import EPOCH
 FORMAT: Final = 1
 MAX_FILES: Final = 32
 MAX_BYTES: Final = 4 << 30
+ROW_WORDS: Final = 1024
+ROWS_AT_ONCE: Final = 64
+"""Of so many words in rows a checksum is made at once, within a processor's cache."""
 DATA: Final = ".arrow"
 UNFINISHED: Final = ".part"
 MANIFEST: Final = ".json"
@@ -190,15 +194,21 @@ def _check_columns(frame: pl.DataFrame) -> None:
 
 
 def _checksum(path: Path) -> int:
-    # The sum of its 64-bit words: as quick as memory is read, and it sees any changed bit.
+    # A hash over the sums of its 64-bit words, laid out in rows, by row and by column: about as
+    # quick as memory is read, and it sees any changed bit and any two words that changed places.
+    digest, columns = hashlib.blake2b(digest_size=8), np.zeros(ROW_WORDS, "<u8")
+    n_rows = path.stat().st_size // (ROW_WORDS * 8)
+    if n_rows:
+        words = np.memmap(path, mode="r", dtype="<u8", shape=(n_rows, ROW_WORDS))
+        for start in range(0, n_rows, ROWS_AT_ONCE):
+            part = words[start : start + ROWS_AT_ONCE]
+            digest.update(part.sum(axis=1).data)
+            columns += part.sum(axis=0)
+    digest.update(columns.data)
     with path.open("rb") as file:
-        n_words = path.stat().st_size // 8
-        if n_words == 0:
-            return int.from_bytes(file.read(), "little")
-        words = np.memmap(path, mode="r", dtype="<u8", shape=(n_words,))
-        file.seek(n_words * 8)
-        total = int(np.add.reduce(words)) + int.from_bytes(file.read(), "little")
-    return total % (1 << 64)
+        file.seek(n_rows * ROW_WORDS * 8)
+        digest.update(file.read())
+    return int.from_bytes(digest.digest(), "little")
 
 
 def _microseconds(instant: datetime) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -11,7 +10,8 @@ from typing import Final
 import polars as pl
 import sqlalchemy as sa
 
-from candlecast.domain.catalog import FeatureTable
+from candlecast.domain.catalog import FEATURE_NAME, FeatureTable
+from candlecast.domain.catalog import FEATURES as CATALOG
 from candlecast.domain.frames import FEATURES, LABELS
 from candlecast.domain.market import Timeframe
 from candlecast.errors import InvalidSpec, NotFound
@@ -28,7 +28,14 @@ from candlecast.store.tables import (
 
 TABLES: Final = {"ohlcv": ml_features_ohlcv, "sentiment": ml_features_sentiment}
 """The tables of feature values, by the name that a feature says."""
-FEATURE_NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,62}")
+RESERVED: Final = frozenset(
+    {
+        *(column.name for table in TABLES.values() for column in table.c),
+        *("symbol", "ticker", "dt", "label_ret_1d", "weight"),
+    }
+)
+"""Columns of the tables of features, of the view over them and of exported training sets."""
+RESERVED_STARTS: Final = ("y_", "end_at_")
 LABEL_COLUMNS: Final = (*LABELS.columns, "kind")
 
 
@@ -62,20 +69,22 @@ def write_features(
 ) -> int:
     """Store FEATURES as the newest values of their bars; how many rows were new or changed.
 
-    A feature without a column in `table` gets one. Features that `features` lacks become null in
-    its rows.
+    A feature without a column in `table` gets one. Of the other columns those of features that are
+    known here become null in its rows: what stood there was made of another state of the bars.
+    Those of features that are not, as of a user's file that is not loaded, stay as they are.
     """
     FEATURES.check(features)
     if features.is_empty():
         return 0
     given = [name for name in features.columns if name not in FEATURES.columns]
-    stored = _ensure_columns(database, TABLES[table], given)
+    stored = _ensure_columns(database, table, given)
+    absent = [name for name in stored if name not in given and name in CATALOG]
     rows = with_ids(features, read_ids(database)).with_columns(
         pl.lit(timeframe.minutes).alias("timeframe"),
         pl.lit(set_id).alias("set_id"),
-        *(pl.lit(None, dtype=pl.Float64).alias(name) for name in stored if name not in given),
+        *(pl.lit(None, dtype=pl.Float64).alias(name) for name in absent),
     )
-    return database.upsert(_with_columns(TABLES[table], stored), rows)
+    return database.upsert(_with_columns(TABLES[table], [*given, *absent]), rows)
 
 
 def read_features(
@@ -155,13 +164,35 @@ def read_training_set(database: Database, set_id: str) -> TrainingSet:
     return TrainingSet(**row._asdict())
 
 
-def _ensure_columns(database: Database, table: sa.Table, names: Sequence[str]) -> list[str]:
-    # All feature columns of `table`, after adding those that `names` lack. A name stands in one
-    # table only: the view `features` shows both.
+def check_feature_name(name: str) -> None:
+    """InvalidSpec unless `name` can name a column of features that stands beside the others."""
+    if not FEATURE_NAME.fullmatch(name):
+        raise InvalidSpec(f"{name!r} cannot name a feature; use a-z, 0-9 and _, at most 63")
+    if name in RESERVED or name.startswith(RESERVED_STARTS):
+        raise InvalidSpec(
+            f"{name!r} cannot name a feature: it names another column of the table or view of "
+            "features, or of an exported training set; rename the feature"
+        )
+
+
+def _ensure_columns(
+    database: Database, name_of_table: FeatureTable, names: Sequence[str]
+) -> list[str]:
+    # All feature columns of the table, after adding those that it lacks of `names`. A name stands
+    # in one table only: the view `features` shows both.
     for name in names:
-        if not FEATURE_NAME.fullmatch(name) or name in table.c:
-            raise InvalidSpec(f"{name!r} cannot name a feature; use a-z, 0-9 and _, at most 63")
+        check_feature_name(name)
+    table = TABLES[name_of_table]
+    others = [other for other in TABLES.values() if other is not table]
     with database.transaction(lock="features") as connection:
+        taken = {
+            n: other.name for other in others for n in views.feature_columns(connection, other)
+        }
+        for name in sorted(taken.keys() & {*names}):
+            raise InvalidSpec(
+                f"{name!r} cannot name a feature of {table.name}: it is stored in {taken[name]} "
+                "already, and the view `features` shows both; rename the feature"
+            )
         stored = views.feature_columns(connection, table)
         missing = [name for name in names if name not in stored]
         if missing:

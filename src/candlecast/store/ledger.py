@@ -20,6 +20,7 @@ from candlecast.store.database import Database
 from candlecast.store.ledger_tables import (
     ml_forecasts,
     ml_outcomes,
+    ml_prediction_runs,
     ml_prediction_sources,
     ml_predictions,
 )
@@ -51,7 +52,8 @@ class Batch:
     """What the forecasts of one append have in common.
 
     `run_id` names the run whose walk-forward or simulation made them (None for live ones); it
-    is part of their key, so that two runs of one model stand side by side.
+    is part of their key, so that two runs of one model stand side by side. `universe` names the
+    symbols whose features were compared with one another; it is stored where it is told.
     """
 
     timeframe: Timeframe
@@ -60,6 +62,7 @@ class Batch:
     run_id: str | None
     created_at: datetime
     threshold_rule: str
+    universe: tuple[str, ...] = ()
 
 
 def append(database: Database, forecasts: pl.DataFrame, batch: Batch) -> int:
@@ -72,12 +75,18 @@ def append(database: Database, forecasts: pl.DataFrame, batch: Batch) -> int:
         return 0
     known = _checked(forecasts)
     with database.bulk(lock="ledger") as bulk:
+        source_id = _source_id(bulk, batch)
         rows = with_ids(known, read_ids(bulk)).with_columns(
-            pl.lit(_source_id(bulk, batch), dtype=pl.Int64).alias("source_id"),
+            pl.lit(source_id, dtype=pl.Int64).alias("source_id"),
             pl.lit(batch.threshold_rule).alias("threshold_rule"),
             pl.lit(batch.created_at, dtype=INSTANT).alias("created_at"),
         )
-        return blocks.add_rows(bulk, ml_predictions, _new_rows(bulk, ml_predictions, rows, "as_of"))
+        new = _new_rows(bulk, ml_predictions, rows, "as_of")
+        if batch.universe and len(new):
+            values = (source_id, batch.created_at, ",".join(batch.universe))
+            run = pl.DataFrame([values], ml_prediction_runs.c.keys(), orient="row")
+            bulk.upsert(ml_prediction_runs, shaped(ml_prediction_runs, run), "nothing")
+        return blocks.add_rows(bulk, ml_predictions, new)
 
 
 def unsettled(database: Database, timeframe: Timeframe, *, due_by: datetime) -> pl.DataFrame:
@@ -116,6 +125,7 @@ def read_forecasts(  # noqa: PLR0913 - each says what to leave out
     end: datetime | None = None,
     origins: Sequence[Origin] | None = None,
     model_version: str | None = None,
+    created_since: datetime | None = None,
     settled_only: bool = False,
     columns: Sequence[str] = COLUMNS,
 ) -> pl.DataFrame:
@@ -134,6 +144,7 @@ def read_forecasts(  # noqa: PLR0913 - each says what to leave out
             horizon,
             start if start is None else aware(start),
             end if end is None else aware(end),
+            created_since if created_since is None else aware(created_since),
             settled_only,
         )
         frame = read_predictions(snapshot, asked, _stored(columns))
@@ -141,6 +152,19 @@ def read_forecasts(  # noqa: PLR0913 - each says what to leave out
     if any(name in SOURCE for name in columns):
         named = named.join(sources, on="source_id", how="left", maintain_order="left")
     return named.select(columns)
+
+
+def read_universes(
+    database: Database, timeframe: Timeframe, origin: Origin = "live"
+) -> dict[tuple[str, datetime], tuple[str, ...]]:
+    """The symbols that each run compared, by model version and created_at, where it was stored."""
+    s, r = ml_prediction_sources, ml_prediction_runs
+    columns = [s.c.model_version, r.c.created_at, r.c.universe]
+    query = sa.select(*columns).where(
+        s.c.id == r.c.source_id, s.c.timeframe == timeframe.minutes, s.c.origin == origin
+    )
+    found = database.read(query, schema_of(columns))
+    return {(name, at): tuple(tickers.split(",")) for name, at, tickers in found.iter_rows()}
 
 
 def has_run(database: Database, run_id: str) -> bool:

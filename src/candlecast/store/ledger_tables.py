@@ -47,6 +47,14 @@ ml_predictions: Final = sa.Table(
     sa.UniqueConstraint("source_id", "symbol_id", "as_of", "horizon"),
 )
 
+ml_prediction_runs: Final = sa.Table(
+    "ml_prediction_runs",  # which symbols one forecast compared
+    metadata,
+    key_column("source_id", sa.Integer()),
+    key_column("created_at", Instant()),
+    required("universe", sa.Text()),  # tickers with commas
+)
+
 ml_outcomes: Final = sa.Table(
     "ml_outcomes",  # inserted once; triggers refuse UPDATE and DELETE
     metadata,

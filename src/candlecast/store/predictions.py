@@ -27,6 +27,7 @@ class Asked:
     horizon: str | None
     start: datetime | None
     end: datetime | None
+    created_since: datetime | None
     settled_only: bool
 
     def needs_outcomes(self, stored: Sequence[str]) -> bool:
@@ -36,18 +37,20 @@ class Asked:
 
 def read_predictions(snapshot: Bulk, asked: Asked, stored: Sequence[str]) -> pl.DataFrame:
     """The columns `stored` of ml_predictions and ml_outcomes (null while open), in any order."""
-    read = _read_many if asked.symbol_ids is None else _read_some
+    is_all = asked.symbol_ids is None and asked.created_since is None
+    read = _read_many if is_all else _read_some
     return read(snapshot, asked, stored)
 
 
 def _read_some(snapshot: Bulk, asked: Asked, stored: Sequence[str]) -> pl.DataFrame:
-    # A few symbols: row by row, by the key.
+    # A few symbols, or the newest rows: row by row, by the key.
     p, o = ml_predictions, ml_outcomes
     query = sa.select(*(o.c[n] if n in OUTCOME else p.c[n] for n in stored)).where(
         p.c.source_id.in_(asked.source_ids),
-        p.c.symbol_id.in_(asked.symbol_ids or []),
+        *([p.c.symbol_id.in_(asked.symbol_ids)] if asked.symbol_ids is not None else []),
         *([p.c.horizon == asked.horizon] if asked.horizon is not None else []),
         *within(p.c.ts, asked.start, asked.end),
+        *within(p.c.created_at, asked.created_since, None),
     )
     if asked.needs_outcomes(stored):
         is_outer = not asked.settled_only

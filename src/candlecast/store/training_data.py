@@ -11,9 +11,9 @@ import sqlalchemy as sa
 
 from candlecast.domain.frames import INSTANT
 from candlecast.domain.market import Timeframe
-from candlecast.errors import BadFrame, NotFound
+from candlecast.errors import BadFrame, Conflict, NotFound
 from candlecast.store.database import Database
-from candlecast.store.features import TrainingSet
+from candlecast.store.features import TrainingSet, read_training_set
 from candlecast.store.statements import schema_of
 from candlecast.store.symbols import read_ids, with_ids, with_tickers
 from candlecast.store.tables import ml_training_data as table
@@ -59,13 +59,22 @@ def write_training_data(
 
 
 def read_training_data(database: Database, set_id: str) -> pl.DataFrame:
-    """The stored rows of a training set, as they were written, sorted by as_of, symbol, ts."""
+    """The stored rows of a training set, as they were written, sorted by as_of, symbol, ts.
+
+    Conflict where writing them was interrupted: it names the command to repeat.
+    """
     frames = [_unpacked(part) for part in _stored_parts(database, set_id)]
     if not frames:
         known = sa.select(table.c.set_id).distinct()
         with database.reading() as connection:
             raise NotFound.among("stored training set", set_id, connection.execute(known).scalars())
-    return pl.concat(frames).sort("as_of", "symbol", "ts")
+    rows = pl.concat(frames).sort("as_of", "symbol", "ts")
+    if len(rows) != (n_rows := read_training_set(database, set_id).n_rows):
+        raise Conflict(
+            f"{len(rows)} of the {n_rows} rows of training set {set_id} are stored, for writing "
+            f"them was interrupted; repeat `candlecast dataset export {set_id} --to-table`"
+        )
+    return rows
 
 
 def count_training_data(database: Database) -> dict[str, int]:

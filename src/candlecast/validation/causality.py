@@ -12,7 +12,7 @@ instants, the rows of the earlier one are the same. That finds a corrected bar a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final, TypeAlias
 
@@ -21,8 +21,9 @@ import polars as pl
 
 from candlecast.domain.catalog import FEATURES
 from candlecast.domain.facts import Facts
-from candlecast.errors import InvalidSpec, NotEnoughHistory
+from candlecast.errors import InvalidSpec
 from candlecast.validation.findings import Comparison, Finding
+from candlecast.validation.instants import choose_instants
 
 Compute: TypeAlias = Callable[[pl.DataFrame], pl.DataFrame]
 FactCompute: TypeAlias = Callable[[pl.DataFrame, Facts], pl.DataFrame]
@@ -32,7 +33,8 @@ Build: TypeAlias = Callable[[datetime], pl.DataFrame]
 
 CAUSALITY: Final = "causality"
 ISOLATION: Final = "isolation"
-N_INSTANTS: Final = 6
+CUT_OFF: Final = "cut off"
+NONSENSE: Final = "nonsense"
 
 
 def audit(
@@ -72,7 +74,7 @@ def audit_isolation(
     return comparison.differences(others, compute(changed), f"{symbol} was nonsense")
 
 
-def audit_features(
+def audit_features(  # noqa: PLR0913 - what is tried, and how
     compute: FeatureCompute,
     prices: pl.DataFrame,
     names: Sequence[str],
@@ -80,11 +82,13 @@ def audit_features(
     *,
     facts: Facts | None = None,
     seed: int = 0,
+    is_alternating: bool = False,
 ) -> list[Finding]:
     """The findings for the features `names` over PRICES: look-ahead, and leaks between symbols.
 
     `compute` is `features.compute.compute`. Features that compare symbols may see them, so only
-    the others are tested for isolation. `facts` are cut and changed with the bars.
+    the others are tested for isolation. `facts` are cut and changed with the bars. At each instant
+    the future is cut off and made nonsense, or in turn one of the two when it `is_alternating`.
     """
     known = facts or Facts.none()
     told = (prices, known, tuple(instants) or choose_instants(prices, seed=seed))
@@ -94,6 +98,7 @@ def audit_features(
         Comparison(CAUSALITY, skipped=("as_of",)),
         stamp="as_of",
         seed=seed,
+        is_alternating=is_alternating,
     )
     alone = [name for name in names if FEATURES.get(name).scope == "symbol"]
     symbols = prices["symbol"].unique(maintain_order=True)
@@ -138,19 +143,6 @@ def audit_build(
     return list(first.values())
 
 
-def choose_instants(
-    frame: pl.DataFrame, n_instants: int = N_INSTANTS, *, seed: int = 0
-) -> list[datetime]:
-    """`n_instants` of the known_at of `frame`, at random over its later three quarters."""
-    known = frame["known_at"].unique().sort()
-    if len(known) < 4:
-        raise NotEnoughHistory(f"an audit needs 4 distinct known_at, there are {len(known)}")
-    # One in each of as many equal spans, so that no part goes unseen.
-    edges = np.linspace(len(known) // 4, len(known) - 1, n_instants + 1)
-    places = np.random.default_rng(seed).uniform(edges[:-1], edges[1:]).astype(int)
-    return [known[int(place)] for place in np.unique(places)]
-
-
 def _audit(
     compute: FactCompute,
     told: tuple[pl.DataFrame, Facts, Sequence[datetime]],
@@ -158,14 +150,17 @@ def _audit(
     *,
     stamp: str,
     seed: int,
+    is_alternating: bool = False,
 ) -> list[Finding]:
     frame, facts, instants = told
     rng = np.random.default_rng(seed)
     whole = _stamped(compute(frame, facts), frame, stamp)
     first: dict[tuple[str, str], Finding] = {}
-    for instant in sorted(instants):
+    for place, instant in enumerate(sorted(instants)):
         past = whole.filter(pl.col(stamp) <= instant)
-        for kind, bars, given in _probes(frame, facts, instant, rng):
+        kinds = [CUT_OFF, NONSENSE]
+        for kind in kinds[place % 2 : place % 2 + 1] if is_alternating else kinds:
+            bars, given = _probe(kind, frame, facts, instant, rng)
             what = "bars" if facts.is_empty else "bars and facts"
             probe = f"{what} known after {instant:%Y-%m-%d %H:%M} were {kind}"
             again = _stamped(compute(bars, given), bars, stamp)
@@ -177,12 +172,13 @@ def _audit(
     return [first[name] for name in sorted(first)]
 
 
-def _probes(
-    frame: pl.DataFrame, facts: Facts, instant: datetime, rng: np.random.Generator
-) -> Iterator[tuple[str, pl.DataFrame, Facts]]:
+def _probe(
+    kind: str, frame: pl.DataFrame, facts: Facts, instant: datetime, rng: np.random.Generator
+) -> tuple[pl.DataFrame, Facts]:
     is_later = pl.col("known_at") > instant
-    yield "cut off", frame.filter(~is_later), facts.known_by(instant)
-    yield "nonsense", _nonsense(frame, is_later, rng), _nonsense_facts(facts, is_later, rng)
+    if kind == CUT_OFF:
+        return frame.filter(~is_later), facts.known_by(instant)
+    return _nonsense(frame, is_later, rng), _nonsense_facts(facts, is_later, rng)
 
 
 def _stamped(result: pl.DataFrame, frame: pl.DataFrame, stamp: str) -> pl.DataFrame:

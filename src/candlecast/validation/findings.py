@@ -16,7 +16,7 @@ ROW: Final = "row"
 """Stands for the column where a whole row came or went."""
 THERE: Final = "there"
 _IS_THERE: Final = "_is_there"
-_AGAIN: Final = "_again"
+_AGAIN: Final = " again"  # with a space, which no name of a feature has
 
 
 @dataclass(frozen=True)

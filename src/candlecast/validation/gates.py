@@ -3,31 +3,32 @@
 1. Causality: not on the future, nor (for features of one symbol) on other symbols; bit by bit.
 2. Parity: the newest bars' values, computed alone, are those of the whole history.
 3. Warm-up: how much earlier history is given does not matter, once a feature has warmed up and
-   settled; before its warm-up has passed there is no value.
+   settled.
 4. Scale: an input does not change when prices and volumes are counted in other units.
 
 Values of the last three may differ by rounding: by `RELATIVE` of the larger of the two, or of
 what is usual for the feature in that symbol (its mean absolute value), and by a floor: the gate's
 own for inputs, which are ratios of the order of one, `LEVEL_FLOOR` for others. Parity and warm-up
-leave out the bars of a symbol whose close has not moved for `STILL_BARS`: a recursive average of
-nothing is what is left of its start, at every length.
+leave out the bars of a symbol whose close has not moved for the engine's `still_bars`: a recursive
+average of nothing is what is left of its start, at every length.
+
+Causality and parity are asked at many instants, more for features of the user's own, which nothing
+else has tried: on all weekdays, at all hours, and after the largest moves and volumes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from datetime import datetime
-from functools import cached_property
 from typing import Final
 
 import numpy as np
 import polars as pl
 
 from candlecast.domain.catalog import FEATURES, Feature
-from candlecast.domain.facts import Facts
-from candlecast.validation.causality import audit_features, choose_instants
+from candlecast.validation.causality import audit_features
 from candlecast.validation.findings import Comparison, Finding, Unlike
+from candlecast.validation.trial import MOVES, USUAL, Trial
 
 RELATIVE: Final = 1e-6
 INPUT_FLOOR: Final = 1e-9
@@ -35,106 +36,81 @@ LEVEL_FLOOR: Final = 1e-15
 """What subtracting returns that are all alike leaves; traded sums in a denominator are as small."""
 SCALE_FLOOR: Final = 1e-6
 """Logarithms of large and of small prices round differently."""
-STILL_BARS: Final = 56
 PRICE_UNIT: Final = 1024.0
 VOLUME_UNIT: Final = 1048576.0
 """About a thousand and a million, and powers of two: prices that tie go on being equal."""
-N_CUTS: Final = 4
-N_BARS_ASKED: Final = 4
 N_STARTS: Final = 2
 MOST_LEFT_OUT: Final = 200
 """Bars left out at the beginning of a segment to see whether they matter."""
 
-_USUAL: Final = "_usual"
-_MOVES: Final = "_moves"
 _LEFT: Final = "_left"  # bars of the segment that are left before the row
 _SINCE: Final = "_since"  # the same of every symbol that it is compared with
 _SEGMENT: Final = "_segment"
 
 
-@dataclass(frozen=True)
-class Engine:
-    """What computes features: over all history (`compute`) or for the newest bars (`newest`).
-
-    Both take PRICES, names and Facts and return FEATURES.
-    """
-
-    compute: Callable[..., pl.DataFrame]
-    newest: Callable[..., pl.DataFrame]
-
-
-@dataclass(frozen=True, eq=False)
-class Trial:
-    """Features on trial: who computes them, over which PRICES and Facts, and which they are."""
-
-    engine: Engine
-    prices: pl.DataFrame
-    names: tuple[str, ...]
-    facts: Facts
-    seed: int = 0
-
-    @cached_property
-    def whole(self) -> pl.DataFrame:
-        """The values over all history, what is usual for each, and whether its symbol moves."""
-        values = self.engine.compute(self.prices, self.names, self.facts)
-        usual = (
-            pl.col(name).abs().mean().over("symbol").alias(name + _USUAL) for name in self.names
-        )
-        place = pl.int_range(pl.len())
-        is_move = (pl.col("close") != pl.col("close").shift()).fill_null(value=True)
-        still = place - pl.when(is_move).then(place).forward_fill()
-        moves = self.prices.select((still < STILL_BARS).over("segment").alias(_MOVES))
-        return values.with_columns(*usual, moves.to_series())
-
-    def compute(self, prices: pl.DataFrame, names: Sequence[str], facts: Facts) -> pl.DataFrame:
-        """What the engine computes; of all history it is not computed again."""
-        if prices is self.prices and facts is self.facts and {*names} <= {*self.names}:
-            return self.whole.select("symbol", "ts", "as_of", *names)
-        return self.engine.compute(prices, names, facts)
-
-
-def check_causality(trial: Trial, instants: Sequence[datetime] = ()) -> list[Finding]:
+def check_causality(trial: Trial) -> list[Finding]:
     """Look-ahead, and leaks between symbols."""
-    return audit_features(
-        trial.compute,
-        trial.prices,
-        trial.names,
-        instants or choose_instants(trial.prices, N_CUTS, seed=trial.seed),
-        facts=trial.facts,
-        seed=trial.seed,
-    )
+    findings = []
+    for part, instants, is_own in trial.rounds:
+        findings += audit_features(
+            part.compute,
+            part.prices,
+            part.names,
+            instants,
+            facts=part.facts,
+            seed=part.seed,
+            is_alternating=not is_own,
+        )
+    return findings
 
 
-def check_parity(trial: Trial, instants: Sequence[datetime] = ()) -> list[Finding]:
-    """Where what is computed for the newest bars at one of `instants` is not what history says."""
-    some = instants or choose_instants(trial.prices, N_BARS_ASKED, seed=trial.seed)
-    comparison = Comparison("parity", unlike=_unlike(trial.names, INPUT_FLOOR))
+def check_parity(trial: Trial) -> list[Finding]:
+    """Where what is computed for the newest bars of an instant is not what history says.
+
+    Where some symbols have no bar of the instant's newest bars, those that have are asked for
+    by themselves as well: markets that are open together are served together.
+    """
     first: dict[str, Finding] = {}
-    for instant in some:
-        known = trial.prices.filter(pl.col("known_at") <= instant)
-        last = known.group_by("symbol").agg(pl.col("ts").last())
-        expected = trial.whole.filter((pl.col("as_of") <= instant) & pl.col(_MOVES))
-        expected = expected.join(last, on=["symbol", "ts"], how="semi")
-        again = trial.engine.newest(known, trial.names, trial.facts.known_by(instant))
-        probe = f"computed for the newest bars of {instant:%Y-%m-%d %H:%M} only"
-        columns = ("as_of", *trial.names)
-        for finding in comparison.differences(expected, again, probe, columns):
-            first.setdefault(finding.column, finding)
+    for whole, instants, _ in trial.rounds:
+        for instant in instants:
+            for part in (whole, _current(whole, instant)):
+                for finding in _parity_at(part, instant) if part is not None else ():
+                    first.setdefault(finding.column, finding)
     return list(first.values())
 
 
+def _current(trial: Trial, instant: datetime) -> Trial | None:
+    # The symbols whose newest bar is of the ts of which most are; None where all of them are.
+    last = _newest_bars(trial.prices.filter(pl.col("known_at") <= instant))
+    common = last["ts"].mode().max()
+    symbols = tuple(last.filter(pl.col("ts") == common)["symbol"].sort())
+    return trial.of(symbols) if len(symbols) < len(last) else None
+
+
+def _parity_at(trial: Trial, instant: datetime) -> list[Finding]:
+    known = trial.prices.filter(pl.col("known_at") <= instant)
+    expected = trial.whole.filter((pl.col("as_of") <= instant) & pl.col(MOVES))
+    expected = expected.join(_newest_bars(known), on=["symbol", "ts"], how="semi")
+    again = trial.engine.newest(known, trial.names, trial.facts.known_by(instant))
+    probe = f"computed for the newest bars of {instant:%Y-%m-%d %H:%M} only"
+    comparison = Comparison("parity", unlike=_unlike(trial.names, INPUT_FLOOR))
+    return comparison.differences(expected, again, probe, ("as_of", *trial.names))
+
+
+def _newest_bars(known: pl.DataFrame) -> pl.DataFrame:
+    return known.group_by("symbol").agg(pl.col("ts").last())
+
+
 def check_warm_up(trial: Trial) -> list[Finding]:
-    """Where values depend on history beyond what a feature says, or come before its warm-up."""
+    """Where values depend on history beyond what a feature says."""
     rng = np.random.default_rng(trial.seed)
     first: dict[str, Finding] = {}
-    for finding in _too_early(trial):
-        first.setdefault(finding.column, finding)
     for _ in range(N_STARTS):
         left = _left_after(trial.prices, rng)
         kept = trial.prices.filter(left[_LEFT] >= 0)
         again = trial.engine.compute(kept, trial.names, trial.facts)
         expected = trial.whole.with_columns(left.get_columns()).filter(
-            (pl.col(_LEFT) >= 0) & pl.col(_MOVES)
+            (pl.col(_LEFT) >= 0) & pl.col(MOVES)
         )
         comparison = Comparison("warm-up", unlike=_unlike_once_settled(trial.names))
         probe = f"up to {MOST_LEFT_OUT} earlier bars were left out"
@@ -183,10 +159,20 @@ def needed_bars(name: str) -> int:
     return entry.warmup_bars + entry.settling_bars + _compared_bars(entry)
 
 
+def trial_bars(name: str) -> int:
+    """How many bars a segment has to have for the warm-up gate to say anything of a feature."""
+    return needed_bars(name) + MOST_LEFT_OUT
+
+
 def untested_warm_up(trial: Trial) -> tuple[str, ...]:
     """The features that need more history than there is for the warm-up gate to say anything."""
     longest = int(trial.prices.group_by("segment").len()["len"].max() or 0)  # type: ignore[arg-type]
-    return tuple(name for name in trial.names if needed_bars(name) + MOST_LEFT_OUT > longest)
+    return tuple(name for name in trial.names if trial_bars(name) > longest)
+
+
+def unseen(trial: Trial) -> tuple[str, ...]:
+    """The features that have no value in any bar, so that no gate has tried them."""
+    return tuple(name for name in trial.names if not trial.whole[name].count())
 
 
 def _compared_bars(entry: Feature) -> int:
@@ -203,7 +189,7 @@ def _unlike(names: Sequence[str], floor: float) -> Unlike:
     def unlike(one: str, other: str) -> pl.Expr:
         if one not in floors:
             return pl.col(one).ne_missing(pl.col(other))
-        either = pl.max_horizontal(pl.col(one).abs(), pl.col(other).abs(), pl.col(one + _USUAL))
+        either = pl.max_horizontal(pl.col(one).abs(), pl.col(other).abs(), pl.col(one + USUAL))
         allowed = RELATIVE * either + floors[one]
         is_further = ((pl.col(one) - pl.col(other)).abs() > allowed).fill_null(value=False)
         return is_further | (pl.col(one).is_null() != pl.col(other).is_null())
@@ -244,18 +230,3 @@ def _left_after(prices: pl.DataFrame, rng: np.random.Generator) -> pl.DataFrame:
     last = pl.when(pl.col("least") < 0).then(instant).forward_fill().fill_null(-1)
     moments = moments.select("ts", pl.min_horizontal("least", instant - last).alias(_SINCE))
     return left.join(moments, on="ts", how="left", maintain_order="left").drop("ts")
-
-
-def _too_early(trial: Trial) -> list[Finding]:
-    # What has a value while its warm-up has not passed.
-    age = trial.prices.select(pl.int_range(pl.len()).over("segment")).to_series()
-    findings = []
-    for name in trial.names:
-        warmup_bars = FEATURES.get(name).warmup_bars
-        early = trial.whole.filter((age < warmup_bars) & pl.col(name).is_not_null())
-        if len(early):
-            row = early.sort("ts", "symbol").row(0, named=True)
-            probe = f"its warm-up of {warmup_bars} bars had not passed"
-            where = (row["symbol"], row["ts"], None, row[name])
-            findings.append(Finding("warm-up", name, probe, *where, n_rows=len(early)))
-    return findings
