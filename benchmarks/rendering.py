@@ -6,6 +6,7 @@ import os
 import platform
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -17,6 +18,7 @@ LIBRARIES = (
     *("polars-talib", "TA-Lib", "lightgbm", "onnxruntime"),
 )
 COMMAND = "make bench"
+DATE = "%Y-%m-%d %H:%M UTC"
 REACHED, MISSED = "reached", "**missed**"
 INTRODUCTION = (
     "What candlecast takes beside the bare library doing the same, on the same data and in the "
@@ -26,16 +28,32 @@ INTRODUCTION = (
 )
 
 
-def page(sections: Sequence[Section], measured_at: datetime) -> str:
+@dataclass(frozen=True)
+class Entry:
+    """A section as it stands on the page: `goals` are its rows of the table of goals."""
+
+    title: str
+    text: str
+    goals: tuple[tuple[str, ...], ...]
+    measured_at: str
+
+
+def entry_of(section: Section, measured_at: datetime) -> Entry:
+    """A section that was measured now."""
+    return Entry(section.title, _section(section), _goals(section), f"{measured_at:{DATE}}")
+
+
+def page(entries: Sequence[Entry], measured_at: datetime) -> str:
     """All that was measured: the goals first, then a table for each section."""
+    goals = [goal for entry in entries for goal in entry.goals]
     parts = [
         "# Benchmarks",
         f"<!-- written by `{COMMAND}`; edits are lost -->",
         INTRODUCTION,
         f"To reproduce: `{COMMAND}`",
         "## Goals",
-        _goals(sections),
-        *(_section(section) for section in sections),
+        _table(("section", "what", "goal", "measured", "verdict"), goals),
+        *(f"{entry.text}\n\nMeasured {entry.measured_at}." for entry in entries),
         "## Measured on",
         _table(("what", "which"), machine(measured_at).items()),
     ]
@@ -47,7 +65,7 @@ def machine(measured_at: datetime) -> Mapping[str, str]:
     n_bytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     load = ", ".join(f"{value:.1f}" for value in os.getloadavg())
     return {
-        "date": f"{measured_at:%Y-%m-%d %H:%M} UTC",
+        "date": f"{measured_at:{DATE}}",
         "processor": f"{_processor()}, {os.cpu_count()} cores",
         "memory": f"{n_bytes / 2**30:.0f} GiB",
         "system": f"{platform.system()} {platform.release()}",
@@ -58,14 +76,12 @@ def machine(measured_at: datetime) -> Mapping[str, str]:
     }
 
 
-def _goals(sections: Sequence[Section]) -> str:
-    rows = [
+def _goals(section: Section) -> tuple[tuple[str, ...], ...]:
+    return tuple(
         (section.title, row.what, _goal(row), _measured(row), _verdict(row))
-        for section in sections
         for row in section.rows
         if row.is_reached is not None
-    ]
-    return _table(("section", "what", "goal", "measured", "verdict"), rows)
+    )
 
 
 def _section(section: Section) -> str:

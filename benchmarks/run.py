@@ -1,12 +1,14 @@
 """Measure candlecast against bare peers and write docs/benchmarks.md.
 
-Takes some minutes: ``make bench``. While working on a part of it:
-``python benchmarks/run.py --quick --only features,forecast``, which only prints.
+Takes half an hour: ``make bench``. Parts of it: ``make bench ARGS='--only features,newest'``; the
+other sections stay as they were measured, each with its date. ``--quick`` only prints.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
+from dataclasses import asdict
 from pathlib import Path
 from time import perf_counter
 
@@ -22,9 +24,10 @@ import tensors
 import universe
 import walk_forward
 from candlecast.domain.market import SystemClock
-from rendering import page
+from rendering import Entry, entry_of, page
 
 DOCUMENT = Path(__file__).resolve().parents[1] / "docs" / "benchmarks.md"
+RESULTS = Path(__file__).with_name("results.json")
 MEASUREMENTS = {
     "walk_forward": walk_forward.measure,
     "features": features.measure,
@@ -46,18 +49,32 @@ MEASUREMENTS = {
 def main() -> None:
     options = _options()
     chosen = [name for name in options.only.split(",") if name] or list(MEASUREMENTS)
-    sections = []
+    entries = _known_entries()
     for name in chosen:
         print(f"{name} ...", flush=True)
         started_at = perf_counter()
-        sections.append(MEASUREMENTS[name](is_quick=options.quick))
+        section = MEASUREMENTS[name](is_quick=options.quick)
+        entries[name] = entry_of(section, SystemClock().now())
+        print(entries[name].text, flush=True)
         print(f"{name} took {perf_counter() - started_at:.0f} s", flush=True)
-    text = page(sections, SystemClock().now())
-    print(text)
-    if options.quick or len(chosen) < len(MEASUREMENTS):
-        print(f"(a part or a quick run: {DOCUMENT.name} stays as it is)")
-    else:
-        DOCUMENT.write_text(text, encoding="utf-8")
+    if options.quick:
+        print(f"(a quick run: {DOCUMENT.name} stays as it is)")
+        return
+    known = {name: entries[name] for name in MEASUREMENTS if name in entries}
+    plain = {name: asdict(entry) for name, entry in known.items()}
+    RESULTS.write_text(json.dumps(plain, indent=1) + "\n", encoding="utf-8")
+    DOCUMENT.write_text(page(list(known.values()), SystemClock().now()), encoding="utf-8")
+
+
+def _known_entries() -> dict[str, Entry]:
+    # What was measured before stays on the page, with its date, until it is measured again.
+    if not RESULTS.exists():
+        return {}
+    plain = json.loads(RESULTS.read_text(encoding="utf-8"))
+    return {
+        name: Entry(**(values | {"goals": tuple(map(tuple, values["goals"]))}))
+        for name, values in plain.items()
+    }
 
 
 def _options() -> argparse.Namespace:

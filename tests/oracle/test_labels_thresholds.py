@@ -13,7 +13,6 @@ from candlecast.domain.thresholds import class_bounds
 from candlecast.labels.direction import past_returns
 from candlecast.labels.horizons import Bars
 from candlecast.pipelines.dataset import make_training_set
-from candlecast.pipelines.forecast import thresholds
 from candlecast.pipelines.universe import Market
 from price_frames import DAILY, daily_prices
 
@@ -27,7 +26,11 @@ def training_set(threshold):
     labels = LabelSpec(threshold=threshold)
     spec = ExperimentSpec(min_bars=1, labels=labels, features=FeatureSpec(("return_21",)))
     made = make_training_set(spec, MARKET)
-    return made, thresholds(made.examples.climatology, spec.labels), spec.labels.horizons
+    return (
+        made,
+        class_bounds(made.examples.climatology, spec.labels.threshold),
+        spec.labels.horizons,
+    )
 
 
 @pytest.mark.parametrize("threshold", ["scaled", "fixed:0.015"])

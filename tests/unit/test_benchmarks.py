@@ -26,7 +26,8 @@ def bench(monkeypatch):
 def rendered(bench, *rows):
     measure, rendering = bench
     section = measure.Section("Storage", "What both do.", "3 bars", "abc123", rows)
-    return rendering.page([section], datetime(2024, 5, 6, 7, 8, tzinfo=UTC))
+    at = datetime(2024, 5, 6, 7, 8, tzinfo=UTC)
+    return rendering.page([rendering.entry_of(section, at)], at)
 
 
 def line_of(page, what):
