@@ -91,7 +91,7 @@ def test_own_features_are_tried_at_more_instants_and_on_every_weekday(enter):
     both = replace(own, names=("own", "return_1"))
     ((_, ours, _), (_, theirs, is_own)) = both.rounds
     assert is_own
-    assert 7 <= len(ours) <= 8
+    assert 12 <= len(ours) <= 20
     assert 35 <= len(theirs) <= 40
     for instants in (ours, theirs):
         assert {instant.weekday() for instant in instants} == {0, 1, 2, 3, 4}

@@ -14,7 +14,7 @@ from candlecast.domain.catalog import FEATURES
 from candlecast.domain.facts import Facts
 from candlecast.validation.instants import choose_instants, unusual_instants
 
-N_INSTANTS: Final = 8
+N_INSTANTS: Final = 14
 N_OWN_INSTANTS: Final = 40
 UNUSUAL_SHARE: Final = 0.4
 """The share of the instants that come after the largest moves and volumes."""
