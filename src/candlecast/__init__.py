@@ -20,8 +20,13 @@ _MODULES: Final = {
     "Stores": "store.stores",
     "Symbol": "domain.market",
     "SystemClock": "domain.market",
+    "TensorSpec": "domain.specs",
     "Timeframe": "domain.market",
     "feature": "domain.catalog",
+    "load_feature_files": "features.user_files",
+    "make_windows": "pipelines.tensors",
+    "materialized_features": "pipelines.materialized",
+    "newest_windows": "pipelines.tensors",
     "open_stores": "store.stores",
 }
 

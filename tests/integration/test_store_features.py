@@ -9,13 +9,14 @@ import polars as pl
 import pytest
 
 from candlecast.domain.catalog import FEATURES as CATALOG
+from candlecast.domain.catalog import check_feature_name
 from candlecast.domain.frames import FEATURES
 from candlecast.domain.market import Symbol, Timeframe
 from candlecast.domain.specs import FeatureSpec
 from candlecast.errors import InvalidSpec
 from candlecast.pipelines.demands import feature_names
 from candlecast.store.database import Database
-from candlecast.store.features import check_feature_name, read_features, write_features
+from candlecast.store.features import read_features, write_features
 from candlecast.store.symbols import write_symbols
 
 DAILY = Timeframe.parse("1d")

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from candlecast.domain.catalog import FEATURES
+from candlecast.domain.catalog import FEATURES, check_feature_name
 from candlecast.domain.specs import FeatureSpec
 from candlecast.errors import Conflict, InvalidSpec, NotFound
 from candlecast.features import user_files
-from candlecast.features.chosen import check_code, own_inputs, with_code
-from candlecast.features.compute import compute, standard_set
+from candlecast.features.chosen import check_code, with_code
+from candlecast.features.compute import compute, own_inputs, standard_set
 from candlecast.features.user_files import code_of, load_feature_files
-from candlecast.store.features import RESERVED, RESERVED_STARTS
+from candlecast.store.features import TABLES
 
 GAP = '''"""My own."""
 
@@ -178,9 +178,9 @@ BROKEN = {
         ("volume_profile", "an input"),
         ("news_score", "an input"),
         ("known_at", "a column of the prices"),
-        ("as_of", "where they are kept"),
-        ("symbol_id", "where they are kept"),
-        ("y_1d", "begins as outcomes do"),
+        ("as_of", "another column"),
+        ("symbol_id", "another column"),
+        ("y_1d", "another column"),
     ],
 )
 def test_a_name_that_stands_for_something_else_is_refused_with_the_reason(name, what, written):
@@ -189,10 +189,10 @@ def test_a_name_that_stands_for_something_else_is_refused_with_the_reason(name, 
         load_feature_files([written(text)])
 
 
-def test_no_name_that_the_store_keeps_for_itself_can_be_loaded():
-    kept = {*chain(*user_files.TAKEN.values())}
-    assert kept >= RESERVED
-    assert user_files.STORED_STARTS == RESERVED_STARTS
+def test_no_name_that_the_store_keeps_for_itself_can_name_a_feature():
+    for column in chain(*(table.c.keys() for table in TABLES.values())):
+        with pytest.raises(InvalidSpec, match=rf"'{column}' cannot name a feature: "):
+            check_feature_name(column)
 
 
 def test_a_key_that_interrupts_is_no_fault_of_the_file(written):

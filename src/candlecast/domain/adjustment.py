@@ -110,9 +110,9 @@ def judged_actions(bars: pl.DataFrame, placed: pl.DataFrame) -> pl.DataFrame:
 
 def has_late(bars: pl.DataFrame) -> bool:
     """Whether `is_late` holds for any bar: one pass, where that takes several a symbol."""
-    is_same = pl.col("symbol").rle_id().diff() == 0
-    is_earlier = pl.col("known_at").to_physical().diff() < 0
-    return bool(bars.select((is_same & is_earlier).any()).item())
+    falls = (bars["known_at"].to_physical().diff() < 0).arg_true()
+    symbol = bars["symbol"]
+    return bool((symbol.gather(falls) == symbol.gather(falls - 1)).any())
 
 
 def is_late() -> pl.Expr:

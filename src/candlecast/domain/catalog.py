@@ -29,6 +29,15 @@ Scope: TypeAlias = Literal["symbol", "universe", "market"]
 FeatureTable: TypeAlias = Literal["ohlcv", "sentiment"]
 FEATURE_NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,62}")
 """What can name a feature, and so a column of the tables."""
+RESERVED: Final = frozenset(
+    {
+        *("symbol", "symbol_id", "timeframe", "ts", "as_of", "set_id"),
+        *("ticker", "dt", "label_ret_1d", "weight"),
+    }
+)
+"""The columns beside the features in the tables that keep them, their view and exported rows."""
+RESERVED_STARTS: Final = ("y_", "end_at_")
+"""So begin the names of outcomes in exported rows."""
 SETTLING_BARS: Final = 300
 """Recursive averages forget their start within so many bars after the warm-up."""
 
@@ -176,6 +185,17 @@ MODELS: Final[Catalog[Callable[..., Any]]] = Catalog("model", "candlecast.models
 PROVIDERS: Final[Catalog[Callable[..., Any]]] = Catalog("provider", "candlecast.providers")
 
 
+def check_feature_name(name: str) -> None:
+    """InvalidSpec unless `name` can name a column of features that stands beside the others."""
+    if not FEATURE_NAME.fullmatch(name):
+        raise InvalidSpec(f"{name!r} cannot name a feature; use a-z, 0-9 and _, at most 63")
+    if name in RESERVED or name.startswith(RESERVED_STARTS):
+        raise InvalidSpec(
+            f"{name!r} cannot name a feature: it names another column of the table or view of "
+            "features, or of an exported training set; rename the feature"
+        )
+
+
 def feature(
     name: str,
     *,
@@ -189,8 +209,7 @@ def feature(
 
     InvalidSpec where the name or a setting makes no sense.
     """
-    if not FEATURE_NAME.fullmatch(name):
-        raise InvalidSpec(f"{name!r} cannot name a feature; use a-z, 0-9 and _, at most 63")
+    check_feature_name(name)
     for setting, n_bars in (("warmup_bars", warmup_bars), ("settling_bars", settling_bars)):
         if n_bars < 0:
             raise InvalidSpec(f"feature {name!r}: {setting} is {n_bars}; use 0 or more bars")

@@ -8,7 +8,7 @@ from dataclasses import replace
 from candlecast.domain.catalog import FEATURES, FeatureTable
 from candlecast.domain.specs import FeatureSpec
 from candlecast.errors import Conflict, NotFound
-from candlecast.features.compute import standard_set
+from candlecast.features.compute import own_inputs, standard_set
 from candlecast.features.user_files import code_of
 
 
@@ -50,13 +50,3 @@ def by_table(names: Sequence[str]) -> dict[FeatureTable, tuple[str, ...]]:
         table = FEATURES.get(name).table
         tables[table] = (*tables.get(table, ()), name)
     return tables
-
-
-def own_inputs() -> tuple[str, ...]:
-    """The user's own features of prices that a model may see, sorted."""
-    entries = map(FEATURES.get, FEATURES.names())
-    return tuple(
-        entry.name
-        for entry in entries
-        if entry.origin and entry.is_input and entry.table == "ohlcv"
-    )

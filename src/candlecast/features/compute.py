@@ -40,12 +40,18 @@ MOST_TARGETS: Final = 3
 
 def standard_set() -> tuple[str, ...]:
     """The names of all features of prices that candlecast brings and a model may see, sorted."""
+    return _inputs_of_prices(is_own=False)
+
+
+def own_inputs() -> tuple[str, ...]:
+    """The user's own features of prices that a model may see, sorted."""
+    return _inputs_of_prices(is_own=True)
+
+
+def _inputs_of_prices(*, is_own: bool) -> tuple[str, ...]:
     entries = map(FEATURES.get, FEATURES.names())
-    return tuple(
-        entry.name
-        for entry in entries
-        if entry.is_input and entry.table == "ohlcv" and not entry.origin
-    )
+    inputs = (entry for entry in entries if entry.is_input and entry.table == "ohlcv")
+    return tuple(entry.name for entry in inputs if bool(entry.origin) == is_own)
 
 
 def compute(

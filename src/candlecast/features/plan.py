@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 import polars as pl
@@ -86,9 +87,10 @@ class Plan:
         return [INPUTS[name]().alias(name) for name in self.inputs]
 
 
-def named_columns(entry: Feature) -> set[str]:
+@lru_cache(maxsize=1024)
+def named_columns(entry: Feature) -> frozenset[str]:
     """What the expression names, less the columns that every PRICES frame has."""
-    return set(entry.expression().meta.root_names()) - set(PRICES.columns)
+    return frozenset(entry.expression().meta.root_names()) - {*PRICES.columns}
 
 
 def named_features(entry: Feature) -> list[str]:

@@ -26,7 +26,6 @@ def first_fact_at(prices: pl.DataFrame, names: Sequence[str]) -> datetime | None
     windows = cut_windows(prices, targets, plan.window_bars)
     rows = [windows]
     if plan.market:
-        n_before = max(plan.bars_before_market, plan.window_bars)
-        rows.append(market_rows(prices, windows, plan, n_before))
+        rows.append(market_rows(prices, windows, plan, plan.window_bars))
     first = min(cast("datetime", frame["ts"].min()) for frame in rows)
     return first - timedelta(microseconds=max(SPANS.values()))

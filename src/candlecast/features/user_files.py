@@ -32,18 +32,9 @@ from candlecast.features.plan import Plan
 
 TRIED_BARS: Final = (130, 90, 1)
 """How many bars the symbols have that a feature is tried on: unlike numbers, and a first bar."""
-STORED_KEYS: Final = (
-    *("symbol", "symbol_id", "timeframe", "ts", "as_of", "set_id"),
-    *("ticker", "dt", "label_ret_1d", "weight"),
-)
-"""The columns beside the features in the tables that keep them, their view and exported rows."""
-STORED_STARTS: Final = ("y_", "end_at_")
-"""So begin the names of outcomes in exported rows."""
-
 TAKEN: Final = {
     "a column of the prices, which features name": (*PRICES.columns,),
     "an input, which features name": (*INPUTS, *FRAME_INPUTS, *FACT_INPUTS),
-    "a column that stands beside the features where they are kept or exported": STORED_KEYS,
 }
 """What a feature of the user's own may not be called, and why."""
 MAY_NAME: Final = {
@@ -164,10 +155,6 @@ def _check(path: Path, name: str) -> None:
     for what, taken in TAKEN.items():
         if name in taken:
             raise InvalidSpec(f"{_place(name)}: {name!r} is the name of {what}; rename the feature")
-    if name.startswith(STORED_STARTS):
-        raise InvalidSpec(
-            f"{_place(name)}: {name!r} begins as outcomes do in exported rows; rename the feature"
-        )
     with _Explained(path, name):
         expression = FEATURES.get(name).expression()
         if not isinstance(expression, pl.Expr):

@@ -110,7 +110,7 @@ def _rows_at(target: datetime, frame: pl.DataFrame, plan: Plan) -> pl.DataFrame:
         last = with_compared(last, plan.universe, compare(last, plan.names_of_universe))
     else:
         last = last.with_columns(pl.col("known_at").alias(AS_OF))
-    return last.drop(entry.name for entry in plan.market if entry.name in last.columns)
+    return last
 
 
 def _with_frame_inputs(frame: pl.DataFrame, plan: Plan) -> pl.DataFrame:

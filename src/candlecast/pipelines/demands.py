@@ -5,14 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Final
 
-from candlecast.domain.catalog import FEATURES
+from candlecast.domain.catalog import FEATURES, check_feature_name
 from candlecast.domain.specs import ExperimentSpec, FeatureSpec
 from candlecast.errors import InvalidSpec
 from candlecast.features.chosen import with_code
 from candlecast.features.compute import standard_set
 from candlecast.pipelines.label import look_up
 from candlecast.pipelines.universe import Market
-from candlecast.store.features import check_feature_name
 
 TRAINABLE: Final = "forward_return"
 """The label that models forecast, as a log return."""

@@ -31,7 +31,7 @@ from candlecast.store.mirror import Mirror
 from candlecast.store.stores import Stores
 
 TOLERANCE: Final = 1e-9
-"""Relative: sums in another order differ by less, and no forecast is moved by so little."""
+"""Relative, and absolute: sums in another order differ by less, and it moves no forecast."""
 READING: Final = timedelta(minutes=5)
 """What became known so shortly before a forecast may have come while it was being made."""
 MAX_INSTANTS: Final = 8

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
-from functools import partial
+from functools import cached_property, partial
 from itertools import pairwise
 from typing import Any, Final, cast
 
@@ -47,10 +47,10 @@ class Market:
     simulated: frozenset[str] = frozenset()
     facts: Facts | None = None
 
-    @property
+    @cached_property
     def tickers(self) -> tuple[str, ...]:
-        """All symbols of the universe that have bars."""
-        return tuple(self.prices["symbol"].unique().sort())
+        """All symbols of the universe that have bars, sorted."""
+        return tuple(_runs(self.prices, "symbol"))
 
     def sha256(self) -> str:
         """Hash of all prices and facts: the same data give the same hash, on every machine."""
@@ -107,7 +107,7 @@ def read_market(  # noqa: PLR0913 - each says which rows, in which version
             "run `candlecast ingest` first" + (", or choose a later --as-of" if as_of else "")
         )
     calendars = {
-        ticker: trading_calendar(known[ticker].calendar) for ticker in bars["symbol"].unique()
+        ticker: trading_calendar(known[ticker].calendar) for ticker in _runs(bars, "symbol")
     }
     actions = read_facts(stores.database, ACTIONS, as_of=until, symbols=list(calendars))
     factor = partial(factored_bars, bars, timeframe, calendars, is_first_version=not is_newest)
@@ -190,8 +190,7 @@ def _read_versions(
     # these versions was known.
     first = stores.mirror.read(timeframe, symbols=symbols, as_of=until, is_first_version=True)
     is_invented = is_simulated(pl.col("source"))
-    has_inventions = bool(first.select(is_invented.any()).item())
-    if not is_newest and not has_inventions:
+    if not is_newest and not _has_inventions(first):
         return first, cast("datetime | None", first["known_at"].max())
     newest = stores.mirror.read(timeframe, symbols=symbols, as_of=until)
     key = ["symbol", "ts"]
@@ -210,14 +209,25 @@ def _without_inventions(
     bars: pl.DataFrame, is_simulation_allowed: bool
 ) -> tuple[pl.DataFrame, frozenset[str]]:
     # The bars to use, and the symbols of which none was traded.
-    is_real = ~is_simulated(pl.col("source"))
-    if bars.select(is_real.all()).item():
+    if not _has_inventions(bars):
         return bars, frozenset()
+    is_real = ~is_simulated(pl.col("source"))
     real = bars.filter(is_real)
     simulated = frozenset({*bars["symbol"].unique()} - {*real["symbol"].unique()})
     if not is_simulation_allowed:
         return real, simulated
     return bars.filter(is_real | pl.col("symbol").is_in(list(simulated))), simulated
+
+
+def _has_inventions(bars: pl.DataFrame) -> bool:
+    return bool(
+        _runs(bars, "source").to_frame().select(is_simulated(pl.col("source")).any()).item()
+    )
+
+
+def _runs(bars: pl.DataFrame, name: str) -> pl.Series:
+    # The values of a column of texts, once a run of equal ones: few, for rows lie together.
+    return bars.select(pl.col(name).rle().struct.field("value").alias(name)).to_series()
 
 
 def needed_bars(min_bars: int, timeframe: Timeframe, calendar: TradingCalendar) -> int:

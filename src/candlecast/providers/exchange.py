@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
@@ -20,7 +20,7 @@ from candlecast.providers.http import Politeness
 from candlecast.providers.patience import PATIENT
 from candlecast.providers.rows import PRICES, closed_bars
 from candlecast.providers.sifting import Sifted, fetched_of, sift
-from candlecast.providers.spans import built_from, places, published_until
+from candlecast.providers.spans import Question, built_from, places, published_until
 
 FIRST_DAY: Final = datetime(2009, 1, 3, tzinfo=UTC)  # of Bitcoin
 CANDLES: Final = {
@@ -30,18 +30,6 @@ CANDLES: Final = {
 }
 TIMED_BY_TRADE: Final = ("coinbase",)
 """Venues whose ticker bears the time of the last trade; that of others, the ticker's own."""
-
-
-@dataclass(frozen=True)
-class Question:
-    """Bars of one symbol that open in start <= ts < end, as told at `now`."""
-
-    symbol: Symbol
-    name: str
-    timeframe: Timeframe
-    start: datetime | None
-    end: datetime
-    now: datetime
 
 
 @PROVIDERS.register("exchange")

@@ -1,7 +1,8 @@
-"""Which bars must have been published by an instant, where bars begin, and coarser ones built."""
+"""Which bars are asked for, which must be there by an instant, where they begin; coarser ones."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import numpy as np
@@ -12,6 +13,18 @@ from candlecast.domain.buckets import find_buckets
 from candlecast.domain.frames import BARS, UNSTAMPED
 from candlecast.domain.market import Symbol, Timeframe, TradingCalendar, trading_calendar
 from candlecast.domain.resample import resample
+
+
+@dataclass(frozen=True)
+class Question:
+    """Bars of one symbol, called `name` there, that open in start <= ts < end, told at `now`."""
+
+    symbol: Symbol
+    name: str
+    timeframe: Timeframe
+    start: datetime | None
+    end: datetime
+    now: datetime
 
 
 def published_until(instant: datetime, timeframe: Timeframe, calendar: TradingCalendar) -> datetime:

@@ -29,7 +29,7 @@ from candlecast.providers.yahoo_settled import (
     LOOK_BACK,
     SOURCE,
     Answered,
-    Question,
+    YahooQuestion,
     as_span,
     settled,
 )
@@ -85,7 +85,7 @@ class YahooProvider:
         covered: dict[str, Span] = {}
         parts = []
         for name, symbol in names.items():
-            asked = Question(symbol, name, timeframe, request.start, end, now)
+            asked = YahooQuestion(symbol, name, timeframe, request.start, end, now)
             try:
                 answered = self._answer(asked)
             except NotFound as error:
@@ -141,7 +141,7 @@ class YahooProvider:
         stamped = frame.with_columns(source=pl.lit(SOURCE), known_at=pl.lit(now).cast(INSTANT))
         return FetchedRows(QUOTES.conform(stamped), failures)
 
-    def _answer(self, asked: Question) -> Answered:
+    def _answer(self, asked: YahooQuestion) -> Answered:
         if asked.native == asked.timeframe:
             return self._native(asked)
         end = min(asked.end + timedelta(minutes=asked.timeframe.minutes), asked.now)
@@ -154,7 +154,7 @@ class YahooProvider:
         known = published_until(told, asked.timeframe, trading_calendar(asked.symbol.calendar))
         return replace(finer, part=whole, span=as_span(start, min(asked.end, known)))
 
-    def _native(self, asked: Question) -> Answered:
+    def _native(self, asked: YahooQuestion) -> Answered:
         start = asked.start
         if not asked.timeframe.is_daily:
             start = max(start or asked.earliest, asked.earliest)
@@ -167,7 +167,7 @@ class YahooProvider:
         rows = pl.concat([pl.DataFrame(schema=ROWS), *(chart.rows for chart in charts)])
         return settled(replace(asked, now=min([asked.now, *clocks])), start, rows, day)
 
-    def _pages(self, asked: Question, start: datetime) -> list[Chart]:
+    def _pages(self, asked: YahooQuestion, start: datetime) -> list[Chart]:
         limit = LIMITS[asked.timeframe.minutes]
         step = timedelta(days=limit.days_a_request)
         pages = []
@@ -202,7 +202,7 @@ def _named(request: Request) -> tuple[dict[str, Symbol], dict[str, str]]:
     return {name: by_ticker[ticker] for name, ticker in tickers.items()}, failures
 
 
-def _beyond(asked: Question) -> list[str]:
+def _beyond(asked: YahooQuestion) -> list[str]:
     # What to do about the part of the span that Yahoo does not keep.
     if asked.timeframe.is_daily or asked.start is None or asked.start >= asked.earliest:
         return []

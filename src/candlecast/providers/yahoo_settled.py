@@ -9,12 +9,12 @@ from typing import Any, Final
 import numpy as np
 import polars as pl
 
-from candlecast.domain.market import Symbol, Timeframe, TradingCalendar, trading_calendar
+from candlecast.domain.market import Timeframe, TradingCalendar, trading_calendar
 from candlecast.domain.sources import Span
 from candlecast.errors import NotFound
 from candlecast.providers.rows import closed_bars
 from candlecast.providers.sifting import Sifted, sift
-from candlecast.providers.spans import places, published_until
+from candlecast.providers.spans import Question, places, published_until
 from candlecast.providers.yahoo_chart import PRICES, Chart, as_traded, local_midnights
 
 SOURCE: Final = "yahoo"
@@ -51,15 +51,8 @@ FINER: Final = {10: 5, 30: 15, 240: 60}
 
 
 @dataclass(frozen=True)
-class Question:
-    """Bars of one symbol that open in start <= ts < end, as told at `now`."""
-
-    symbol: Symbol
-    name: str
-    timeframe: Timeframe
-    start: datetime | None
-    end: datetime
-    now: datetime
+class YahooQuestion(Question):
+    """The same, with what Yahoo makes of it."""
 
     @property
     def native(self) -> Timeframe:
@@ -93,7 +86,9 @@ class Answered:
     doubts: tuple[str, ...] = ()
 
 
-def settled(asked: Question, start: datetime | None, rows: pl.DataFrame, day: Chart) -> Answered:
+def settled(
+    asked: YahooQuestion, start: datetime | None, rows: pl.DataFrame, day: Chart
+) -> Answered:
     """The bars in a chart's `rows` that cannot change any more in the normal course.
 
     `day` is the daily chart from `LOOK_BACK` before `start` to now. NotFound: the bars do not
@@ -140,7 +135,7 @@ def _priced(rows: pl.DataFrame, *, is_daily: bool) -> tuple[pl.DataFrame, list[d
     return priced, waiting
 
 
-def _on_grid(asked: Question, at: pl.Series, calendar: TradingCalendar) -> pl.Series:
+def _on_grid(asked: YahooQuestion, at: pl.Series, calendar: TradingCalendar) -> pl.Series:
     # Rows where a bar begins. Outside the sessions there are none; within, only the newest row
     # may stand elsewhere, at the time of the last trade.
     is_within, is_begin = places(at, asked.timeframe, calendar)
@@ -153,7 +148,7 @@ def _on_grid(asked: Question, at: pl.Series, calendar: TradingCalendar) -> pl.Se
 
 
 def _vanished(
-    asked: Question, start: Any, day: Chart, calendar: TradingCalendar
+    asked: YahooQuestion, start: Any, day: Chart, calendar: TradingCalendar
 ) -> tuple[datetime, str] | None:
     # Where the symbol's bars end, and the reason, if it has been silent for too long up to now.
     days = _days(day, day.rows.drop_nulls(PRICES)["at"])
@@ -170,7 +165,7 @@ def _vanished(
 
 
 def _unanswered(
-    asked: Question, span: Span, ts: pl.Series, day: Chart, calendar: TradingCalendar
+    asked: YahooQuestion, span: Span, ts: pl.Series, day: Chart, calendar: TradingCalendar
 ) -> tuple[datetime, str] | None:
     # The open of the first whole session without a bar on which the day's bar shows a volume.
     busy = _days(day, day.rows.filter(pl.col("volume") > 0)["at"])

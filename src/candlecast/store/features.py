@@ -10,8 +10,8 @@ from typing import Final
 import polars as pl
 import sqlalchemy as sa
 
-from candlecast.domain.catalog import FEATURE_NAME, FeatureTable
 from candlecast.domain.catalog import FEATURES as CATALOG
+from candlecast.domain.catalog import FeatureTable, check_feature_name
 from candlecast.domain.frames import FEATURES, LABELS
 from candlecast.domain.market import Timeframe
 from candlecast.errors import InvalidSpec, NotFound
@@ -28,14 +28,6 @@ from candlecast.store.tables import (
 
 TABLES: Final = {"ohlcv": ml_features_ohlcv, "sentiment": ml_features_sentiment}
 """The tables of feature values, by the name that a feature says."""
-RESERVED: Final = frozenset(
-    {
-        *(column.name for table in TABLES.values() for column in table.c),
-        *("symbol", "ticker", "dt", "label_ret_1d", "weight"),
-    }
-)
-"""Columns of the tables of features, of the view over them and of exported training sets."""
-RESERVED_STARTS: Final = ("y_", "end_at_")
 LABEL_COLUMNS: Final = (*LABELS.columns, "kind")
 
 
@@ -162,17 +154,6 @@ def read_training_set(database: Database, set_id: str) -> TrainingSet:
             known = connection.execute(sa.select(ml_training_sets.c.set_id)).scalars()
             raise NotFound.among("training set", set_id, known)
     return TrainingSet(**row._asdict())
-
-
-def check_feature_name(name: str) -> None:
-    """InvalidSpec unless `name` can name a column of features that stands beside the others."""
-    if not FEATURE_NAME.fullmatch(name):
-        raise InvalidSpec(f"{name!r} cannot name a feature; use a-z, 0-9 and _, at most 63")
-    if name in RESERVED or name.startswith(RESERVED_STARTS):
-        raise InvalidSpec(
-            f"{name!r} cannot name a feature: it names another column of the table or view of "
-            "features, or of an exported training set; rename the feature"
-        )
 
 
 def _ensure_columns(
