@@ -8,9 +8,9 @@ import numpy as np
 import polars as pl
 import pytest
 
+from candlecast.domain.normalising import WIDEST, Normaliser
 from candlecast.domain.specs import TensorSpec
 from candlecast.errors import BadArtifact, InvalidSpec, NotEnoughHistory
-from candlecast.features.normalising import WIDEST, Normaliser
 from candlecast.features.timeframes import Windows, keys_of
 from tensor_markets import MONDAY, NAMES, bars_of, line_of, many_windows
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Final, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from candlecast.domain.distribution import FloatArray
+from candlecast.domain.history import History
+from candlecast.domain.sequences import Sequences
 from candlecast.errors import NotFound
 
 CORRELATION: Final = 0.3
@@ -24,7 +26,9 @@ class Rows:
     codes into `tickers`; `as_of` (n_rows,) datetime64[us]; `scale` (n_rows,) the symbol's own
     forecast of the standard deviation of one bar's log return, > 0; `climatology`
     (n_rows, n_horizons, 17) the quantiles of the symbol's own past returns known at `as_of`.
-    `horizon_bars` (n_horizons,) tells how many bars each of `horizons` lasts.
+    `horizon_bars` (n_horizons,) tells how many bars each of `horizons` lasts. `history` are the
+    log returns behind each row, `sequences` its windows of several timeframes; each is there for
+    the models that look at it.
     """
 
     X: FloatArray
@@ -36,6 +40,8 @@ class Rows:
     tickers: tuple[str, ...]
     horizons: tuple[str, ...]
     horizon_bars: NDArray[np.int64]
+    history: History | None = field(default=None, kw_only=True)
+    sequences: Sequences | None = field(default=None, kw_only=True)
 
     def __len__(self) -> int:
         return len(self.as_of)
@@ -67,7 +73,12 @@ class Rows:
             and f.name != "horizon_bars"
             and len(value) == n
         }
-        return replace(self, **rows)
+        behind = {
+            name: value.take(index)
+            for name in ("history", "sequences")
+            if (value := getattr(self, name)) is not None
+        }
+        return replace(self, **rows, **behind)
 
 
 @dataclass(frozen=True, eq=False)

@@ -19,6 +19,8 @@ from candlecast.errors import InvalidSpec, NotFound
 
 Parameter = int | float | str | bool
 WEIGHTINGS: Final = ("equal", "uniqueness")
+SCHEMES: Final = ("expanding", "rolling")
+CALIBRATIONS: Final = ("split", "refit", "cross", "none")
 
 
 def content_hash(value: object) -> str:
@@ -115,38 +117,93 @@ class LabelSpec(Spec):
 
 
 @dataclass(frozen=True)
-class SplitSpec(Spec):
-    """Walk-forward: `n_splits` test spans one after the other, each trained on all before it.
+class TensorSpec(Spec):
+    """Windows of several timeframes: the last `n_steps` bars of each, with these features.
 
-    `test_size` is the length of a test span in distinct as_of instants (None: the history is
-    cut into n_splits + 1 equal parts). `embargo_days` are calendar days kept free between the
-    end of training labels and the test span.
+    Timeframes are put in order, the finest first; features stay in the order given.
+    """
+
+    timeframes: tuple[str, ...] = ()
+    features: tuple[str, ...] = ()
+    n_steps: int = 128
+
+    def __post_init__(self) -> None:
+        for kind, names, example in (
+            ("timeframe", self.timeframes, "5m, 15m, 1h, 4h and 1d"),
+            ("feature", self.features, "return_1 and rsi_14"),
+        ):
+            if not names:
+                raise InvalidSpec(f"name at least one {kind}, e.g. {example}")
+            if twice := sorted({name for name in names if names.count(name) > 1}):
+                raise InvalidSpec(f"{kind} {', '.join(twice)} is named twice; name it once")
+        if self.n_steps < 1:
+            raise InvalidSpec(f"n_steps is {self.n_steps}; it is at least 1, usually 100 to 200")
+        ordered = sorted(map(Timeframe.parse, self.timeframes))
+        object.__setattr__(self, "timeframes", tuple(timeframe.name for timeframe in ordered))
+
+
+@dataclass(frozen=True)
+class SplitSpec(Spec):
+    """Walk-forward: `n_splits` test spans one after the other, each trained on what was known
+    before it, and after them a final holdout that no choice has looked at.
+
+    `scheme` is ``expanding`` (all that was known) or ``rolling`` (the last `train_size` distinct
+    as_of instants of it). `test_size` is the length of a test span in distinct as_of instants
+    (None: the history before the holdout is cut into n_splits + 1 equal parts). `embargo_days`
+    are calendar days kept free between the end of training labels and the test span.
+    `holdout_share` of the instants, the newest, are the holdout (0: none): it is walked through
+    in spans of the same length, and search and selection never see it.
     """
 
     n_splits: int = 5
     test_size: int | None = None
     embargo_days: float = 1.0
+    scheme: str = "expanding"
+    train_size: int | None = None
+    holdout_share: float = 0.2
 
     def __post_init__(self) -> None:
-        if self.n_splits < 1 or (self.test_size is not None and self.test_size < 1):
-            raise InvalidSpec("n_splits and test_size are at least 1")
+        sizes = (self.n_splits, self.test_size, self.train_size)
+        if any(size is not None and size < 1 for size in sizes):
+            raise InvalidSpec("n_splits, test_size and train_size are at least 1")
         if not 0 <= self.embargo_days < math.inf:
             raise InvalidSpec(f"embargo_days is {self.embargo_days}; it is finite, not negative")
+        if self.scheme not in SCHEMES:
+            raise InvalidSpec(f"scheme {self.scheme!r}: use {' or '.join(SCHEMES)}")
+        if (self.scheme == "rolling") != (self.train_size is not None):
+            raise InvalidSpec("scheme rolling needs a train_size, and only rolling has one")
+        if not 0 <= self.holdout_share < 1:
+            raise InvalidSpec(f"holdout_share is {self.holdout_share}; it lies in [0, 1)")
 
 
 @dataclass(frozen=True)
 class ModelSpec(Spec):
-    """A model of the catalogue with its parameters; `calibration_share` of the training rows,
-    the latest, calibrate it (0: not calibrated).
+    """A model of the catalogue with its parameters, and how it is calibrated.
+
+    `calibration` is ``split`` (`calibration_share` of the training instants, the latest, are kept
+    for it; 0: not calibrated), ``refit`` (the same, and then the model is fitted again on all),
+    ``cross`` (on forecasts of `calibration_folds` later parts, each by a model fitted on what was
+    known before, and then fitted on all) or ``none``. With `is_adaptive` bands also follow how
+    forecasts fared since. `members` are the models that an ensemble is made of; `tensors` the
+    windows that a sequence model looks at (None: those that its kind takes by default).
     """
 
     kind: str = "lightgbm"
     parameters: Mapping[str, Parameter] = field(default_factory=dict)
+    calibration: str = "split"
     calibration_share: float = 0.25
+    calibration_folds: int = 4
+    is_adaptive: bool = False
+    members: tuple[ModelSpec, ...] = ()
+    tensors: TensorSpec | None = None
 
     def __post_init__(self) -> None:
+        if self.calibration not in CALIBRATIONS:
+            raise InvalidSpec(f"calibration {self.calibration!r}: use {', '.join(CALIBRATIONS)}")
         if not 0 <= self.calibration_share < 1:
             raise InvalidSpec("calibration_share lies in [0, 1)")
+        if self.calibration_folds < 1:
+            raise InvalidSpec("calibration_folds is at least 1")
         check_finite(self.parameters)
 
 
@@ -185,32 +242,6 @@ class ExperimentSpec(Spec):
         return replace(self, model=replace(self.model, parameters=merged))
 
 
-@dataclass(frozen=True)
-class TensorSpec(Spec):
-    """Windows of several timeframes: the last `n_steps` bars of each, with these features.
-
-    Timeframes are put in order, the finest first; features stay in the order given.
-    """
-
-    timeframes: tuple[str, ...] = ()
-    features: tuple[str, ...] = ()
-    n_steps: int = 128
-
-    def __post_init__(self) -> None:
-        for kind, names, example in (
-            ("timeframe", self.timeframes, "5m, 15m, 1h, 4h and 1d"),
-            ("feature", self.features, "return_1 and rsi_14"),
-        ):
-            if not names:
-                raise InvalidSpec(f"name at least one {kind}, e.g. {example}")
-            if twice := sorted({name for name in names if names.count(name) > 1}):
-                raise InvalidSpec(f"{kind} {', '.join(twice)} is named twice; name it once")
-        if self.n_steps < 1:
-            raise InvalidSpec(f"n_steps is {self.n_steps}; it is at least 1, usually 100 to 200")
-        ordered = sorted(map(Timeframe.parse, self.timeframes))
-        object.__setattr__(self, "timeframes", tuple(timeframe.name for timeframe in ordered))
-
-
 def check_parameters(
     kind: str,
     factory: Callable[..., Any],
@@ -238,9 +269,12 @@ def to_mapping(spec: Spec) -> dict[str, Any]:
 
 
 def _build(name: str, hint: Any, value: Any) -> Any:
-    if isinstance(hint, type) and issubclass(hint, Spec):
+    if described := _spec_class(hint):
         if isinstance(value, Mapping):
-            return hint.from_mapping(value)
+            return described.from_mapping(value)
+    elif get_origin(hint) is tuple and (described := _spec_class(get_args(hint)[0])):
+        if isinstance(value, list) and all(isinstance(item, Mapping) for item in value):
+            return tuple(described.from_mapping(item) for item in value)
     elif hint is float and type(value) is int:
         return float(value)
     elif get_origin(hint) is tuple and isinstance(value, list):
@@ -249,6 +283,14 @@ def _build(name: str, hint: Any, value: Any) -> Any:
         wanted = getattr(hint, "__name__", hint) if get_origin(hint) is None else hint
         raise InvalidSpec(f"{name} is {value!r}, which is no {wanted}")
     return value
+
+
+def _spec_class(hint: Any) -> type[Spec] | None:
+    # The spec that `hint` stands for, also where it may be None.
+    for option in get_args(hint) if get_origin(hint) in {UnionType, Union} else (hint,):
+        if isinstance(option, type) and issubclass(option, Spec):
+            return option
+    return None
 
 
 def _fits(hint: Any, value: Any) -> bool:

@@ -13,7 +13,6 @@ window.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
@@ -22,36 +21,15 @@ import polars as pl
 from numpy.typing import NDArray
 
 from candlecast.domain.frames import INSTANT
+from candlecast.domain.normalising import Normaliser
+from candlecast.domain.sequences import Tensors
 from candlecast.domain.specs import TensorSpec
 from candlecast.errors import BadFrame, InvalidSpec
-from candlecast.features.normalising import Normaliser
-from candlecast.features.timelines import Flags, Integers, Single, Timeline
+from candlecast.features.timelines import Integers, Timeline
 
 EPOCH: Final = datetime.fromtimestamp(0, UTC)
 KEYS: Final[dict[str, pl.DataType | type[pl.DataType]]] = {"symbol": pl.String, "as_of": INSTANT}
 """Columns of the rows that windows are asked for."""
-
-
-@dataclass(frozen=True, eq=False)
-class Tensors:
-    """A batch of windows.
-
-    Attributes
-    ----------
-    values : (batch, sequence, timeframes, features) float32, newest last; without NaN: 0 where
-        masked. In units of the normaliser, where the windows have one
-    mask : (batch, sequence, timeframes) True where there is a bar with all its features known
-    age_bars : (batch, timeframes) float32: how many usual bars' trading time has passed since the
-        newest bar closed; NaN where there is none
-    """
-
-    values: Single
-    mask: Flags
-    age_bars: Single
-
-    def __len__(self) -> int:
-        """The number of rows."""
-        return len(self.values)
 
 
 class Windows:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
+from functools import partial
+from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as library_version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -18,8 +21,11 @@ if TYPE_CHECKING:
 MANIFEST: Final = "manifest.json"
 FORMAT: Final = 1
 MAX_FILE_BYTES: Final = 512 * 1024**2
-SUFFIXES: Final = frozenset({".json", ".onnx", ".txt"})
-LIBRARIES: Final = ("numpy", "scipy", "lightgbm", "onnx", "onnxruntime")
+SUFFIXES: Final = frozenset({".json", ".onnx", ".txt", ".safetensors"})
+LIBRARIES: Final = (
+    *("numpy", "scipy", "scikit-learn", "lightgbm", "xgboost-cpu", "catboost", "torch", "river"),
+    *("onnx", "onnxruntime"),
+)
 
 
 def write_json(path: Path, state: object) -> None:
@@ -36,11 +42,22 @@ def read_json(path: Path) -> Any:
 
 
 def make_base_model(spec: ModelSpec, seed: int) -> Model:
-    """The model of the catalogue that `spec` names; InvalidSpec for a parameter it has not."""
+    """The model of the catalogue that `spec` names, not calibrated; its members, where it takes
+    any, as functions that make a fresh one each. InvalidSpec for what the kind does not take.
+    """
     factory = MODELS.get(spec.kind)
-    check_parameters(spec.kind, factory, spec.parameters, hidden=("seed",))
+    check_parameters(spec.kind, factory, spec.parameters, hidden=("seed", "members"))
+    takes_members = "members" in inspect.signature(factory).parameters
+    if takes_members != bool(spec.members):
+        remedy = "name some as [[model.members]]" if takes_members else "leave them out"
+        raise InvalidSpec(f"{spec.kind} has {len(spec.members)} members; {remedy}")
+    given: dict[str, Any] = dict(spec.parameters)
+    if takes_members:
+        given["members"] = tuple(partial(make_base_model, member, seed) for member in spec.members)
+        for make_member in given["members"]:
+            make_member()  # what is wrong with one is told before the work
     try:
-        model: Model = factory(seed=seed, **spec.parameters)
+        model: Model = factory(seed=seed, **given)
     except (TypeError, ValueError) as error:
         raise InvalidSpec(f"{spec.kind}: {error}") from error
     return model
@@ -49,14 +66,13 @@ def make_base_model(spec: ModelSpec, seed: int) -> Model:
 def seal(folder: Path, spec: ModelSpec, details: dict[str, Any]) -> str:
     """Write the manifest over all files of `folder`; returns the sha256 of the manifest."""
     files = {
-        path.name: {"sha256": _sha256(path), "bytes": path.stat().st_size}
-        for path in sorted(folder.iterdir())
-        if path.name != MANIFEST
+        name: {"sha256": _sha256(folder / name), "bytes": (folder / name).stat().st_size}
+        for name in sorted(_names(folder))
     }
     manifest = {
         "format": FORMAT,
         "spec": to_mapping(spec),
-        "libraries": {name: library_version(name) for name in LIBRARIES},
+        "libraries": {name: found for name in LIBRARIES if (found := _installed(name))},
         "files": files,
         **details,
     }
@@ -71,12 +87,25 @@ def open_sealed(folder: Path, manifest_sha256: str | None = None) -> dict[str, A
     manifest: dict[str, Any] = read_json(folder / MANIFEST)
     if manifest.get("format") != FORMAT:
         raise BadArtifact(f"{folder.name} has format {manifest.get('format')}, not {FORMAT}")
-    names = {path.name for path in folder.iterdir()} - {MANIFEST}
+    names = _names(folder)
     if names != set(manifest["files"]):
         raise BadArtifact(f"{folder.name} holds {sorted(names)}, not {sorted(manifest['files'])}")
     for name, expected in manifest["files"].items():
         _check_file(folder / name, expected)
     return manifest
+
+
+def _names(folder: Path) -> set[str]:
+    # All files but the manifest, also those of members in folders of their own.
+    found = (path for path in folder.rglob("*") if path.is_symlink() or not path.is_dir())
+    return {path.relative_to(folder).as_posix() for path in found} - {MANIFEST}
+
+
+def _installed(library: str) -> str | None:
+    try:
+        return library_version(library)
+    except PackageNotFoundError:
+        return None
 
 
 def _check_file(path: Path, expected: dict[str, Any]) -> None:

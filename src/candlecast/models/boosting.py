@@ -10,16 +10,14 @@ import numpy as np
 
 from candlecast.domain.catalog import MODELS
 from candlecast.domain.distribution import FloatArray
-from candlecast.errors import BadArtifact
 from candlecast.models.location_scale import Constant, LocationScale, Regressor
+from candlecast.models.onnx_file import OnnxFile, OnnxRegressor, check_parity
 
 if TYPE_CHECKING:
     import lightgbm
-    import onnxruntime
 
 OPSET: Final = 15  # the newest that the LightGBM converter knows
 PARITY_ROWS: Final = 512
-PARITY_TOLERANCE: Final = 1e-4
 
 
 class Booster:
@@ -38,14 +36,8 @@ class Booster:
         """Write NAME.txt and NAME.onnx; BadArtifact when the two do not agree on training rows."""
         self._booster.save_model(folder / f"{name}.txt")
         (folder / f"{name}.onnx").write_bytes(self._as_onnx())
-        exported = OnnxRegressor(folder / f"{name}.onnx").predict(self._probe)
-        expected = self.predict(self._probe)
-        gap = float(np.max(np.abs(exported - expected) / (np.abs(expected) + 1e-3)))
-        if gap > PARITY_TOLERANCE:
-            raise BadArtifact(
-                f"the ONNX form of {name} is off by {gap:.2g} (allowed {PARITY_TOLERANCE}); "
-                "are all features scale-free?"
-            )
+        exported = OnnxRegressor(OnnxFile(folder / f"{name}.onnx")).predict(self._probe)
+        gap = check_parity(name, exported, self.predict(self._probe))
         return {"onnx": f"{name}.onnx", "parity_gap": gap}
 
     def _as_onnx(self) -> bytes:
@@ -61,32 +53,6 @@ class Booster:
         graph.graph.name = "booster"
         graph.opset_import.sort(key=lambda opset: opset.domain)
         return bytes(graph.SerializeToString())
-
-
-class OnnxRegressor:
-    """The same trees from an ONNX file: no learner is imported to serve them."""
-
-    def __init__(self, path: Path) -> None:
-        import onnxruntime
-
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = 1
-        options.log_severity_level = 3
-        self._content = path.read_bytes()
-        self._session: onnxruntime.InferenceSession = onnxruntime.InferenceSession(
-            self._content, options, providers=["CPUExecutionProvider"]
-        )
-        self._input = self._session.get_inputs()[0].name
-
-    def predict(self, X: FloatArray) -> FloatArray:
-        """(n_rows,) predictions, computed in float32."""
-        values = np.ascontiguousarray(X, dtype=np.float32)
-        return np.asarray(self._session.run(None, {self._input: values})[0][:, 0], dtype=float)
-
-    def save(self, folder: Path, name: str) -> dict[str, Any]:
-        """Write the file again as NAME.onnx."""
-        (folder / f"{name}.onnx").write_bytes(self._content)
-        return {"onnx": f"{name}.onnx"}
 
 
 @MODELS.register("lightgbm")
@@ -154,7 +120,7 @@ class LightGbm(LocationScale):
         """A constant, or the trees of an ONNX file."""
         if "value" in state:
             return Constant(state["value"])
-        return OnnxRegressor(folder / state["onnx"])
+        return OnnxRegressor(OnnxFile(folder / state["onnx"]))
 
     def _boosted(
         self, X: FloatArray, target: FloatArray, weight: FloatArray, objective: str

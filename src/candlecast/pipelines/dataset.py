@@ -21,6 +21,7 @@ from candlecast.domain.catalog import FEATURES
 from candlecast.domain.climatology import MIN_COUNT, climatology
 from candlecast.domain.distribution import N_LEVELS, FloatArray
 from candlecast.domain.examples import Examples, Rows
+from candlecast.domain.history import History
 from candlecast.domain.market import Timeframe
 from candlecast.domain.prices import newest_segment_bars
 from candlecast.domain.specs import ExperimentSpec, LabelSpec, content_hash, to_mapping
@@ -231,8 +232,27 @@ def _assemble(
         tickers=tickers,
         horizons=horizons,
         horizon_bars=lengths,
+        history=_history(market.prices, kept),
     )
     return rows, outcomes, end_at, kept.select("symbol", "ts", "as_of", "last_close", "close_at")
+
+
+def _history(prices: pl.DataFrame, kept: pl.DataFrame) -> History:
+    bars = (
+        prices.sort("segment", "ts")
+        .with_row_index("at")
+        .select(
+            *("symbol", "ts", "at"),
+            start=pl.col("at").first().over("segment"),
+            value=volatility.log_return().over("segment"),
+        )
+    )
+    placed = kept.select("symbol", "ts").join(
+        bars, on=["symbol", "ts"], how="left", maintain_order="left"
+    )
+    returns = bars["value"].to_numpy().astype(float)
+    start, at = (placed[name].cast(pl.Int64).to_numpy() for name in ("start", "at"))
+    return History(returns, start, at)
 
 
 def _codes(symbols: pl.Series, tickers: tuple[str, ...]) -> NDArray[Any]:

@@ -17,7 +17,7 @@ from candlecast.store import tables, timescale, views
 if TYPE_CHECKING:
     from alembic.config import Config
 
-HEAD: Final = "0003"
+HEAD: Final = "0004"
 """The newest revision under migrations/versions; with it, starting needs no Alembic."""
 
 

@@ -211,3 +211,38 @@ ml_model_versions: Final = sa.Table(
         postgresql_where=sa.text("is_active"),
     ),
 )
+
+ml_trials: Final = sa.Table(
+    "ml_trials",  # every model that was tried and scored: what luck has to be counted against
+    metadata,
+    counted(),
+    required("study", sa.Text()),  # hash of what all trials of one search have in common
+    required("spec_id", sa.Text()),
+    required("spec", sa.Text()),
+    required("kind", sa.Text()),
+    sa.Column("score", sa.Double()),  # CRPS skill over climatology; null where the trial failed
+    required("details", sa.Text()),  # JSON
+    required("created_at", Instant()),
+    sa.UniqueConstraint("study", "spec_id"),
+)
+
+calibration_state: Final = sa.Table(
+    "calibration_state",  # how a model's bands follow its settled forecasts; never overwritten
+    metadata,
+    key_column("model_version", sa.Text()),
+    key_column("horizon", sa.Text()),
+    key_column("updated_at", Instant()),
+    required("n_settled", sa.BigInteger()),
+    required("state", sa.Text()),  # JSON
+    sqlite_with_rowid=False,
+)
+
+explanations: Final = sa.Table(
+    "explanations",  # what a forecast rests on: contributions of features, attention
+    metadata,
+    key_column("prediction_id", sa.BigInteger()),
+    key_column("kind", sa.Text()),
+    required("content", sa.Text()),  # JSON
+    required("created_at", Instant()),
+    sqlite_with_rowid=False,
+)
