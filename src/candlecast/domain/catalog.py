@@ -14,13 +14,25 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Final, Generic, Literal, Protocol, Self, TypeAlias, TypeVar, get_args
+from typing import (
+    Any,
+    Final,
+    Generic,
+    Literal,
+    Protocol,
+    Self,
+    TypeAlias,
+    TypeVar,
+    get_args,
+    runtime_checkable,
+)
 
 import polars as pl
 
 from candlecast.domain.distribution import FloatArray
 from candlecast.domain.examples import Examples, Rows
 from candlecast.domain.market import Timeframe
+from candlecast.domain.specs import TensorSpec
 from candlecast.errors import InvalidSpec, NotFound
 
 T = TypeVar("T")
@@ -116,6 +128,47 @@ class Model(Forecaster, Protocol):
     @classmethod
     def load(cls, folder: Path) -> Self:
         """Read what `save` wrote."""
+        ...
+
+
+@runtime_checkable
+class SequenceModel(Protocol):
+    """A model that looks at windows: its rows carry `sequences`."""
+
+    @classmethod
+    def default_tensors(cls, timeframe: str, features: tuple[str, ...]) -> TensorSpec:
+        """The windows it takes where the spec names none."""
+        ...
+
+
+@runtime_checkable
+class Updatable(Protocol):
+    """A model that learns from what came since without being fitted again."""
+
+    def update(self, examples: Examples) -> Self:
+        """Learn from later examples, each once, in the order of their as_of; returns itself."""
+        ...
+
+
+@runtime_checkable
+class Attributed(Protocol):
+    """A model that can say which features its forecasts rest on."""
+
+    def importances(self) -> dict[str, float]:
+        """The share of each feature in what was learnt (gain), summing to 1; empty: of none."""
+        ...
+
+    def contributions(self, rows: Rows) -> FloatArray:
+        """(n_rows, n_horizons, n_features): what each feature adds to the log of the scale."""
+        ...
+
+
+@runtime_checkable
+class Attentive(Protocol):
+    """A model that can say which bars its forecasts look at."""
+
+    def attention(self, rows: Rows) -> FloatArray:
+        """(n_rows, n_steps, n_timeframes): shares that sum to 1 in each row; 0 where masked."""
         ...
 
 
