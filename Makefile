@@ -15,7 +15,7 @@ export PIP_BUILD_CONSTRAINT := constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check bench soak clean
+.PHONY: help setup demo test check bench bench-skill soak clean
 
 help:
 	@echo "make demo    install, build the dashboard, forecast five stocks, serve the page"
@@ -25,6 +25,7 @@ help:
 	@echo "make check   lint, types and imports only"
 	@echo "make soak    tests that take an hour: verdicts on many seeds, many starts at once, kills"
 	@echo "make bench   measure, and write docs/benchmarks.md"
+	@echo "make bench-skill  forecast real markets out of sample, and write docs/skill.md"
 	@echo "make clean   remove what was installed, built and cached (not ./var)"
 
 setup: $(BASE) $(DASHBOARD)
@@ -43,10 +44,13 @@ check: $(DEV)
 
 soak: $(DEV)
 	$(BIN)/pytest -s tests/soak/starts.py tests/soak/verdicts.py \
-		tests/soak/ingest_kills.py tests/soak/stream_kills.py $(ARGS)
+		tests/soak/ingest_kills.py tests/soak/stream_kills.py tests/soak/selections.py $(ARGS)
 
 bench: $(DEV)
 	$(BIN)/python benchmarks/run.py $(ARGS)
+
+bench-skill: $(DEV)
+	$(BIN)/python benchmarks/skill.py $(ARGS)
 
 clean:
 	rm -rf $(VENV) build dist dashboard/node_modules dashboard/dist src/candlecast/api/static \

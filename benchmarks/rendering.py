@@ -52,10 +52,10 @@ def page(entries: Sequence[Entry], measured_at: datetime) -> str:
         INTRODUCTION,
         f"To reproduce: `{COMMAND}`",
         "## Goals",
-        _table(("section", "what", "goal", "measured", "verdict"), goals),
+        table(("section", "what", "goal", "measured", "verdict"), goals),
         *(f"{entry.text}\n\nMeasured {entry.measured_at}." for entry in entries),
         "## Measured on",
-        _table(("what", "which"), machine(measured_at).items()),
+        table(("what", "which"), machine(measured_at).items()),
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -98,7 +98,7 @@ def _section(section: Section) -> str:
     ]
     header = ("what", "candlecast", "bare peer", "ratio", "rows/s", "goal")
     data = f"Data: {section.data}; sha256 `{section.data_sha256}`."
-    return "\n\n".join([f"## {section.title}", section.about, data, _table(header, rows)])
+    return "\n\n".join([f"## {section.title}", section.about, data, table(header, rows)])
 
 
 def _goal(row: Row) -> str:
@@ -125,7 +125,7 @@ def _duration(seconds: float) -> str:
     return f"{seconds:.2f} s" if seconds >= 1 else f"{1000 * seconds:.3g} ms"
 
 
-def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     lines = [header, ["---"] * len(header), *rows]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 

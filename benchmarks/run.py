@@ -16,7 +16,11 @@ import factors
 import features
 import forecasting
 import indicators_peer
+import inference
 import ingesting
+import mlforecast_peer
+import network_inference
+import online
 import resampling
 import storage
 import streaming
@@ -30,12 +34,17 @@ DOCUMENT = Path(__file__).resolve().parents[1] / "docs" / "benchmarks.md"
 RESULTS = Path(__file__).with_name("results.json")
 MEASUREMENTS = {
     "walk_forward": walk_forward.measure,
+    "global_model": walk_forward.measure_global,
+    "mlforecast": mlforecast_peer.measure,
+    "online": online.measure,
+    "inference": inference.measure,
     "features": features.measure,
     "newest": features.measure_newest,
     "indicators": indicators_peer.measure,
     "factors": factors.measure,
     "factors_postgres": factors.measure_postgres,
     "tensors": tensors.measure,
+    "networks": network_inference.measure,
     "universe": universe.measure,
     "forecast": forecasting.measure,
     "sqlite": storage.measure_sqlite,

@@ -8,6 +8,7 @@ import numpy as np
 import talib
 
 from naive_profile import profile
+from naive_seasons import due, recent
 from naive_windows import back, deviation, last, moved, ratio, still, untraded, weighted
 
 
@@ -170,6 +171,11 @@ TWINS = {
     "downside_share_22": downside,
     "ema_distance_20": lambda x: moved(np.log(x.c / talib.EMA(x.c, 20)), 20, x.s),
     "ewma_ratio": lambda x: ratio(weighted(x.r**2), x.s),
+    "event_due_1": due(1, 1),
+    "event_due_3": due(0, 2),
+    "event_due_5": due(1, 5),
+    "event_due_11": due(-2, 8),
+    "event_recent_55": recent,
     "garman_klass_ratio_20": lambda x: ratio(garman_klass(x, 10), x.s),
     "har_1": har(1, 1),
     "har_5": har(5, 2),

@@ -70,9 +70,11 @@ def test_an_answer_has_exactly_the_documented_shape(client, path):
 
 def test_the_description_names_the_shape_of_every_answer_and_error(client):
     described = client.get("/api/v1/openapi.json").json()
-    assert len(described["paths"]) == 7
+    assert len(described["paths"]) == 9
     for path, item in described["paths"].items():
-        answers = item["get"]["responses"]
+        ((method, operation),) = item.items()
+        assert method == ("post" if path == "/api/v1/ranks" else "get")
+        answers = operation["responses"]
         assert "$ref" in answers["200"]["content"]["application/json"]["schema"], path
         for status in ("404", "422", "503"):
             schema = answers[status]["content"]["application/json"]["schema"]

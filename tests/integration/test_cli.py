@@ -74,7 +74,8 @@ def test_every_command_shows_an_example_that_it_understands(names):
 def test_the_commands_are_those_of_the_documentation():
     assert {" ".join(names) for names in COMMANDS} == {
         *("demo", "db upgrade", "ingest", "train", "evaluate", "forecast", "settle", "report"),
-        *("models list", "models activate", "audit", "serve"),
+        "rank",
+        *("models list", "models activate", "audit", "serve", "explain"),
         *("labels list", "labels compute", "labels show", "stream", "symbols list", "symbols set"),
         *("features list", "features show", "features materialize", "features compute"),
         *("dataset list", "dataset show", "dataset export", "skew", "data check", "db prune"),
@@ -93,6 +94,7 @@ JSON: dict[str, tuple[tuple[str, ...], set[str]]] = {
     ),
     "evaluate": (("--model", "ewma", "--n-splits", "1"), {"overall", "horizons", "origins"}),
     "forecast": ((), {"model_version", "origin", "as_of", "forecasts", "shortfalls", "n_new"}),
+    "rank": ((), {"as_of", "horizon", "ranks", "portfolio", "left_out", "model_version"}),
     "settle": ((), {"n_settled", "n_waiting"}),
     "report": ((), {"overall", "horizons", "symbols", "origins", "n_settled", "model_versions"}),
     "labels compute": (("--horizon", "1D"), {"n_written"}),
@@ -198,7 +200,7 @@ WRONG = {
     "train --threshold fixed:2": ("fixed:0.02",),
     "train --n-splits 0": ("n_splits",),
     "train --embargo-days nan": ("embargo_days",),
-    "train --spec nowhere.toml": ("nowhere.toml",),
+    "train nowhere.toml": ("nowhere.toml",),
     "train --as-of soon": ("2015-06-30",),
     "train --as-of 0001-01-01T00:00+14:00": ("2015-06-30",),
     "train --set n_estimators": ("--set", "name=value"),

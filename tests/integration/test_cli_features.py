@@ -237,7 +237,7 @@ def test_a_model_on_a_users_feature_serves_with_its_file_only(home):
         encoding="utf-8",
     )
     file = ("--feature-file", "mine.py")
-    trained = call("train", "--spec", "own.toml", *file, "--json")
+    trained = call("train", "own.toml", *file, "--json")
     assert trained.code == 0, trained.err
     version = trained.json()
     assert version["spec"]["features"]["names"] == ["rsi_14", "gap_mine"]

@@ -97,7 +97,7 @@ def test_withholding_every_later_bar_changes_no_walk_forward_row_before(both):
     # Spans are counted from the newest bar: as many fewer of them as bars are withheld.
     size = N_WITHHELD // 2
     for stores, n_splits in zip(both, (5, 3), strict=True):
-        splits = SplitSpec(n_splits=n_splits, test_size=size)
+        splits = SplitSpec(n_splits=n_splits, test_size=size, holdout_share=0.0)
         evaluate(stores, replace(TREES, splits=splits))
     whole, past = (ledger_of(stores, *QUANTILES, "lower", "upper", "fold") for stores in both)
     shared = whole.filter(pl.col("ts") <= LAST)

@@ -12,7 +12,9 @@ import pytest
 import sqlalchemy as sa
 
 from candlecast.domain.catalog import FEATURES
+from candlecast.domain.examples import Examples
 from candlecast.domain.frames import ACTIONS
+from candlecast.domain.history import History
 from candlecast.domain.sources import Request
 from candlecast.domain.specs import ExperimentSpec, FeatureSpec, LabelSpec, ModelSpec
 from candlecast.errors import Conflict, InvalidSpec, NotFound
@@ -43,12 +45,15 @@ def stores(tmp_path):
 
 def same(one, other):
     """Whether two training sets hold the same bytes, array by array."""
-    return all(
-        np.array_equal(value, getattr(other.examples, name), equal_nan=value.dtype.kind == "f")
-        if isinstance(value, np.ndarray)
-        else value == getattr(other.examples, name)
-        for name, value in vars(one.examples).items()
-    )
+    return alike(one.examples, other.examples)
+
+
+def alike(one, other):
+    if isinstance(one, np.ndarray):
+        return np.array_equal(one, other, equal_nan=one.dtype.kind == "f")
+    if isinstance(one, Examples | History):
+        return all(alike(value, getattr(other, name)) for name, value in vars(one).items())
+    return one == other
 
 
 @pytest.mark.parametrize("seed", range(3))

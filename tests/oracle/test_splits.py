@@ -1,98 +1,133 @@
-"""Splits against brute force: every pair of a training and a test row is looked at."""
+"""Splits against brute force, on thousands of random spans: every pair of rows is looked at."""
+
+from itertools import chain
 
 import numpy as np
-from hypothesis import assume, given, settings
-from hypothesis import strategies as st
+import pytest
 
-from candlecast.domain.examples import Examples
 from candlecast.domain.specs import SplitSpec
 from candlecast.errors import NotEnoughHistory
-from candlecast.validation.splits import walk_forward_splits
+from candlecast.validation.splits import before_holdout, inner_splits, walk_forward_splits
+from label_spans import outcomes, random_examples
 
-START = np.datetime64("2020-01-01", "us")
+N_CASES = 400
 
 
-@st.composite
-def cases(draw):
-    """Rows with outcomes of any length, some unknown, and a split of any shape."""
-    random = np.random.default_rng(draw(st.integers(0, 2**32)))
-    n, n_horizons = draw(st.integers(8, 60)), draw(st.integers(1, 3))
-    hours = np.sort(random.integers(0, 24 * draw(st.integers(3, 60)), n))
-    as_of = START + hours.astype("timedelta64[h]")
-    length = random.integers(1, draw(st.sampled_from([3, 30, 300])), (n, n_horizons))
-    y = random.standard_normal((n, n_horizons))
-    y[random.random(y.shape) < 0.2] = np.nan
-    examples = Examples(
-        X=np.arange(n, dtype=float)[:, None],
-        symbol=np.zeros(n, dtype=np.int32),
-        as_of=as_of,
-        scale=np.ones(n),
-        climatology=np.zeros((n, n_horizons, 17)),
-        feature_names=("row",),
-        tickers=("A",),
-        horizons=("1h", "1D", "1W")[:n_horizons],
-        horizon_bars=np.array([1, 24, 168])[:n_horizons],
-        y=y,
-        end_at=as_of[:, None] + length.astype("timedelta64[h]"),
-        weight=np.ones(n),
+def spans(days):
+    return np.timedelta64(round(days * 86_400), "s")
+
+
+def random_spec(generator):
+    train_size = int(generator.integers(1, 30)) if generator.random() < 0.5 else None
+    return SplitSpec(
+        n_splits=int(generator.integers(1, 6)),
+        test_size=int(generator.integers(1, 8)) if generator.random() < 0.5 else None,
+        embargo_days=float(generator.choice([0.0, 0.5, 1.0, 3.0])),
+        scheme="expanding" if train_size is None else "rolling",
+        train_size=train_size,
+        holdout_share=float(generator.choice([0.0, 0.2, 0.4])),
     )
-    spec = SplitSpec(
-        n_splits=draw(st.integers(1, 5)),
-        test_size=draw(st.none() | st.integers(1, 8)),
-        embargo_days=draw(st.sampled_from([0.0, 0.5, 1.0, 3.0])),
-    )
-    return examples, spec
 
 
-def splits_of(case):
-    try:
-        return walk_forward_splits(case[0].as_of, case[1])
-    except NotEnoughHistory:
-        assume(False)
+@pytest.fixture(scope="module")
+def cases():
+    """Examples and a spec that cuts them, with its splits."""
+    generator = np.random.default_rng(1)
+    found = []
+    for _ in range(N_CASES):
+        examples, spec = random_examples(generator), random_spec(generator)
+        try:
+            found.append((examples, spec, walk_forward_splits(examples.as_of, spec)))
+        except NotEnoughHistory:
+            continue
+    assert len(found) > N_CASES / 3
+    assert {spec.scheme for _, spec, _ in found} == {"expanding", "rolling"}
+    return found
 
 
-@given(cases())
-@settings(max_examples=60)
-def test_no_training_interval_comes_nearer_to_a_test_row_than_the_embargo(case):
-    examples, spec = case
-    embargo = np.timedelta64(round(spec.embargo_days * 86_400), "s")
-    for split in splits_of(case):
-        training = examples.known_by(split.train_until)
-        tested = split.test_rows(examples.as_of)
-        tested_from = examples.as_of[tested]
-        tested_to = np.maximum(examples.end_at[tested].max(axis=1), tested_from)
-        for stamp, ends, outcomes in zip(training.as_of, training.end_at, training.y, strict=True):
-            end = ends[~np.isnan(outcomes)].max()
-            touches = (stamp <= tested_to + embargo) & (end > tested_from - embargo)
-            assert not touches.any()
+def allowed(examples, start, embargo, train_size):
+    """The outcomes that had ended the embargo before `start`, of the last instants before it."""
+    until = start - embargo
+    earlier = np.unique(examples.as_of[examples.as_of < until])
+    recent = earlier if train_size is None else earlier[-train_size:]
+    is_allowed = (examples.end_at <= until) & np.isin(examples.as_of, recent)[:, None]
+    return {*examples.y[is_allowed & ~np.isnan(examples.y)].tolist()}
 
 
-@given(cases())
-@settings(max_examples=60)
-def test_training_misses_no_outcome_that_the_embargo_allows(case):
-    examples, spec = case
-    for split in splits_of(case):
-        training = examples.known_by(split.train_until)
-        n_allowed = sum(
-            end <= split.start - np.timedelta64(round(spec.embargo_days * 86_400), "s")
-            for ends, outcomes in zip(examples.end_at, examples.y, strict=True)
-            for end, outcome in zip(ends, outcomes, strict=True)
-            if not np.isnan(outcome)
-        )
-        assert (~np.isnan(training.y)).sum() == n_allowed
+def test_training_is_exactly_what_the_embargo_and_the_rolling_window_allow(cases):
+    n_outcomes = 0
+    for examples, spec, splits in cases:
+        for split in splits:
+            wanted = allowed(examples, split.start, spans(spec.embargo_days), spec.train_size)
+            assert outcomes(split.training(examples)) == wanted
+            n_outcomes += len(wanted)
+    assert n_outcomes > 10_000
 
 
-@given(cases())
-@settings(max_examples=60)
-def test_test_spans_follow_one_another_up_to_the_newest_row(case):
-    examples, spec = case
-    splits = splits_of(case)
-    tested = np.concatenate([split.test_rows(examples.as_of) for split in splits])
-    np.testing.assert_array_equal(tested, np.arange(tested[0], len(examples)))
-    instants = sorted(set(examples.as_of.tolist()))
-    size = spec.test_size or len(instants) // (spec.n_splits + 1)
-    assert len(splits) == spec.n_splits
-    for number, split in enumerate(splits):
-        mine = {examples.as_of[row].item() for row in split.test_rows(examples.as_of)}
-        start = len(instants) - (spec.n_splits - number) * size
-        assert sorted(mine) == instants[start : start + size]
+def test_no_training_interval_comes_nearer_to_a_test_row_than_the_embargo(cases):
+    for examples, spec, splits in cases:
+        for split in splits:
+            training, embargo = split.training(examples), spans(spec.embargo_days)
+            tested_from = examples.as_of[split.test_rows(examples.as_of)]
+            is_known = ~np.isnan(training.y)
+            ends = training.end_at[is_known]
+            assert not (ends[:, None] > (tested_from - embargo)[None, :]).any()
+            assert not (training.as_of[:, None] >= tested_from[None, :]).any()
+
+
+def test_test_spans_follow_one_another_to_the_newest_row_and_the_holdout_is_the_newest_share(cases):
+    for examples, spec, splits in cases:
+        tested = np.concatenate([split.test_rows(examples.as_of) for split in splits])
+        np.testing.assert_array_equal(tested, np.arange(tested[0], len(examples)))
+        instants = sorted({*examples.as_of.tolist()})
+        n_held = round(len(instants) * spec.holdout_share)
+        n_before = len(instants) - n_held
+        size = spec.test_size or n_before // (spec.n_splits + 1)
+        spans_of = [
+            sorted({*examples.as_of[split.test_rows(examples.as_of)].tolist()}) for split in splits
+        ]
+        development, holdout = spans_of[: spec.n_splits], spans_of[spec.n_splits :]
+        assert [len(span) for span in development] == [size] * spec.n_splits
+        assert list(chain(*development)) == instants[n_before - spec.n_splits * size : n_before]
+        assert list(chain(*holdout)) == instants[n_before:]
+        assert all(len(span) == size for span in holdout[:-1])
+        is_held = [split.is_holdout for split in splits]
+        assert is_held == [False] * spec.n_splits + [True] * -(-n_held // size)
+
+
+def test_the_same_spec_gives_the_same_splits(cases):
+    for examples, spec, splits in cases[:50]:
+        again = walk_forward_splits(examples.as_of[::-1].copy(), spec)
+        assert again == splits
+
+
+def test_what_search_sees_touches_no_row_and_no_outcome_of_the_holdout(cases):
+    for examples, spec, splits in cases:
+        held_from = next((split.start for split in splits if split.is_holdout), None)
+        seen = before_holdout(examples, spec)
+        if held_from is None:
+            assert seen is examples
+            continue
+        wanted = (examples.end_at <= held_from) & (examples.as_of < held_from)[:, None]
+        assert outcomes(seen) == {*examples.y[wanted & ~np.isnan(examples.y)].tolist()}
+        assert seen.X[:, 0].tolist() == np.flatnonzero(examples.as_of < held_from).tolist()
+
+
+def test_inner_folds_know_nothing_of_their_test_span():
+    generator, n_outcomes = np.random.default_rng(2), 0
+    for _ in range(N_CASES):
+        examples = random_examples(generator)
+        days = float(generator.choice([0.0, 1.0]))
+        n_folds = int(generator.integers(1, 4))
+        share = float(generator.uniform(0.1, 0.6)) if generator.random() < 0.5 else None
+        try:
+            splits = inner_splits(examples.as_of, n_folds, test_share=share, embargo_days=days)
+        except NotEnoughHistory:
+            continue
+        assert len(splits) == n_folds
+        for split in splits:
+            wanted = allowed(examples, split.start, spans(days), None)
+            assert outcomes(split.training(examples)) == wanted
+            n_outcomes += len(wanted)
+        assert splits[-1].stop > examples.as_of.max()
+    assert n_outcomes > 10_000

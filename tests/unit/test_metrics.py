@@ -94,6 +94,17 @@ def test_a_uniform_forecast_of_five_ranks_scores_0_16_as_in_m6():
     assert metrics.average(scores) == pytest.approx(0.16)
 
 
+def test_a_rank_shared_by_ties_is_scored_by_its_share_of_each_class():
+    forecast = np.array([[0.2, 0.2, 0.2, 0.2, 0.2], [1, 0, 0, 0, 0]])
+    whole = np.eye(5)[[3, 1]]
+    np.testing.assert_allclose(
+        metrics.rps(forecast, whole), metrics.rps(forecast, np.array([3, 1])), atol=1e-15
+    )
+    halved = np.array([[0, 0.5, 0.5, 0, 0]])
+    np.testing.assert_allclose(metrics.rps(halved, halved), 0)
+    np.testing.assert_allclose(metrics.rps(forecast[1:], halved), (1 + 0.5**2) / 5)
+
+
 def test_a_rank_missed_by_more_costs_more():
     certain = np.eye(5)[[0, 0, 0]]
     np.testing.assert_allclose(metrics.rps(certain, np.array([0, 1, 4])), [0, 0.2, 0.8])

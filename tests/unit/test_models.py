@@ -27,7 +27,7 @@ def test_calibration_repairs_a_model_whose_bands_are_half_as_wide_as_they_should
 
     past, future = make_examples(seed=1, n_days=8000), make_examples(seed=2, n_days=8000)
     raw = Narrow().fit(past).predict(future)
-    repaired = Calibrated(Narrow(), 0.3).fit(past).predict(future)
+    repaired = Calibrated(Narrow, 0.3).fit(past).predict(future)
     for horizon in range(2):
         y = future.y[:, horizon]
         before = metrics.coverage(metrics.pit(raw[:, horizon], y), 0.8)
@@ -56,7 +56,7 @@ def test_few_independent_outcomes_move_the_calibration_less_than_many() -> None:
 
     repaired = []
     for n_days in (400, 8000):
-        model = Calibrated(Wide(), 0.3).fit(make_examples(seed=1, n_days=n_days))
+        model = Calibrated(Wide, 0.3).fit(make_examples(seed=1, n_days=n_days))
         assert model._scores is not None
         repaired.append(float(model._scores[1, -3] / dist.SCORES[-3]))
     assert 0.5 < repaired[1] < 0.6 < repaired[0] < 1
@@ -157,7 +157,7 @@ def test_a_file_too_many_or_too_few_in_an_artefact_is_refused(tmp_path: Path) ->
 
 
 def test_an_onnx_twin_that_disagrees_is_not_saved(tmp_path: Path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
-    from candlecast.models.boosting import OnnxRegressor
+    from candlecast.models.onnx_file import OnnxRegressor
 
     honest = OnnxRegressor.predict
     monkeypatch.setattr(OnnxRegressor, "predict", lambda self, X: honest(self, X) * 1.01)

@@ -7,7 +7,7 @@ from candlecast.domain.distribution import SCORES
 from candlecast.domain.examples import Examples, Rows
 from candlecast.domain.specs import SplitSpec
 from candlecast.errors import BadFrame, LeakageError, ModelError, NotEnoughHistory
-from candlecast.validation.walk_forward import check_known, walk_forward
+from candlecast.validation.walk_forward import OutOfSample, check_known, walk_forward
 
 START = np.datetime64("2020-01-01", "us")
 BARS = np.array([1, 5])
@@ -34,6 +34,11 @@ def make(n_days=60, n_symbols=2):
         end_at=as_of[:, None] + BARS.astype("timedelta64[D]"),
         weight=np.ones(n),
     )
+
+
+def whole(**fields):
+    """Splits of the whole history, without a holdout."""
+    return SplitSpec(holdout_share=0.0, **fields)
 
 
 class Memory:
@@ -65,7 +70,7 @@ def fit(examples):
 
 def test_every_row_of_the_spans_is_forecast_once_known_outcome_or_not():
     examples = make()
-    folds = walk_forward(fit, examples, SplitSpec(n_splits=5))
+    folds = walk_forward(fit, examples, whole(n_splits=5))
     rows = np.concatenate([fold.rows for fold in folds])
     np.testing.assert_array_equal(rows, np.arange(20, 120))
     assert np.isnan(examples.y[rows]).any()
@@ -74,7 +79,7 @@ def test_every_row_of_the_spans_is_forecast_once_known_outcome_or_not():
 
 def test_each_model_knows_what_ended_before_its_span_less_the_embargo():
     examples = make()
-    for fold in walk_forward(fit, examples, SplitSpec(n_splits=5, embargo_days=2)):
+    for fold in walk_forward(fit, examples, whole(n_splits=5, embargo_days=2)):
         start = examples.as_of[fold.rows[0]]
         assert fold.train_until == start - np.timedelta64(2, "D")
         newest = fold.quantiles[0, 0, 8]
@@ -88,24 +93,24 @@ def test_a_model_is_asked_with_rows_that_hold_no_outcome():
         models.append(fit(examples))
         return models[-1]
 
-    walk_forward(remember, make(), SplitSpec(n_splits=2))
+    walk_forward(remember, make(), whole(n_splits=2))
     assert [type(rows) for model in models for rows in model.asked] == [Rows, Rows]
 
 
 def test_changing_the_future_changes_no_forecast_made_before_it():
     examples = make()
-    folds = walk_forward(fit, examples, SplitSpec(n_splits=5))
+    folds = walk_forward(fit, examples, whole(n_splits=5))
     third = folds[2].rows[0]
     other = make()
     other.y[third:] = 99.0
-    again = walk_forward(fit, other, SplitSpec(n_splits=5))
+    again = walk_forward(fit, other, whole(n_splits=5))
     for before, after in zip(folds[:3], again[:3], strict=True):
         np.testing.assert_array_equal(before.quantiles, after.quantiles)
 
 
 def test_progress_is_told_after_each_fold():
     told = []
-    walk_forward(fit, make(), SplitSpec(n_splits=3), lambda done, total: told.append((done, total)))
+    walk_forward(fit, make(), whole(n_splits=3), lambda done, total: told.append((done, total)))
     assert told == [(1, 3), (2, 3), (3, 3)]
 
 
@@ -113,7 +118,36 @@ def test_without_a_known_outcome_there_is_nothing_to_train_on():
     examples = make()
     examples.y[:30] = np.nan
     with pytest.raises(NotEnoughHistory, match=r"so split 1 .* has nothing to train on"):
-        walk_forward(fit, examples, SplitSpec(n_splits=5))
+        walk_forward(fit, examples, whole(n_splits=5))
+
+
+def test_the_model_of_each_fold_is_handed_on():
+    models = {}
+    folds = walk_forward(fit, make(), whole(n_splits=3), on_model=models.__setitem__)
+    assert list(models) == [1, 2, 3]
+    newest = [fold.quantiles[0, 0, 8] for fold in folds]
+    assert [model.newest for model in models.values()] == newest
+
+
+def test_a_rolling_model_knows_the_last_days_only():
+    oldest = []
+
+    def remember(examples):
+        oldest.append(examples.X.min())
+        return fit(examples)
+
+    walk_forward(remember, make(), whole(n_splits=3, test_size=10, scheme="rolling", train_size=8))
+    assert oldest == [21, 31, 41]  # an embargo of one day before days 30, 40 and 50
+
+
+def test_forecasts_of_the_holdout_are_told_from_the_others():
+    examples = make()
+    folds = walk_forward(fit, examples, SplitSpec(n_splits=3))
+    made = OutOfSample.of(folds)
+    np.testing.assert_array_equal(made.rows, np.arange(24, 120))
+    np.testing.assert_array_equal(made.is_holdout, made.rows >= 96)
+    np.testing.assert_array_equal(made.fold, (made.rows - 24) // 24 + 1)
+    np.testing.assert_array_equal(made.quantiles[:24], folds[0].quantiles)
 
 
 class Crossing(Memory):
@@ -139,7 +173,7 @@ class OneHorizon(Memory):
 )
 def test_a_model_that_returns_no_quantiles_is_stopped(model, error, message):
     with pytest.raises(error, match=message):
-        walk_forward(lambda examples: model().fit(examples), make(), SplitSpec(n_splits=1))
+        walk_forward(lambda examples: model().fit(examples), make(), whole(n_splits=1))
 
 
 class Leaky(Examples):
@@ -153,7 +187,7 @@ def test_examples_that_reach_past_the_cut_stop_the_run():
     examples = make()
     leaky = Leaky(**vars(examples))
     with pytest.raises(LeakageError, match=r"training examples reach past 2020-01-30.*known_by"):
-        walk_forward(fit, leaky, SplitSpec(n_splits=1))
+        walk_forward(fit, leaky, whole(n_splits=1))
 
 
 def test_a_stamp_or_an_outcome_after_the_cut_is_a_leak_an_unknown_outcome_is_none():

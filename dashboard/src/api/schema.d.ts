@@ -21,6 +21,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/explanations/{ticker}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Explanations
+         * @description What the current forecasts of one symbol rest on, at one horizon or all.
+         */
+        get: operations["explanations"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/forecasts": {
         parameters: {
             query?: never;
@@ -75,6 +95,26 @@ export interface paths {
         get: operations["quality"];
         put?: never;
         post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/ranks": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Ranks
+         * @description The probabilities of ranks in a universe, from its stored forecasts; nothing is changed.
+         */
+        post: operations["ranks"];
         delete?: never;
         options?: never;
         head?: never;
@@ -145,6 +185,16 @@ export interface paths {
 export type webhooks = Record<string, never>;
 export interface components {
     schemas: {
+        /**
+         * Attention
+         * @description Shares of the attention: a list for each step, the newest last, one of each timeframe.
+         */
+        Attention: {
+            /** Timeframes */
+            timeframes: string[];
+            /** Weights */
+            weights: number[][];
+        };
         /**
          * Band
          * @description The central band that holds `level` of the probability, step by step.
@@ -247,6 +297,16 @@ export interface components {
             volume: number;
         };
         /**
+         * Contribution
+         * @description What one feature adds to the logarithm of the forecast's scale: 0.1 widens it by 10.5 %.
+         */
+        Contribution: {
+            /** Feature */
+            feature: string;
+            /** Value */
+            value: number;
+        };
+        /**
          * Disclaimer
          * @description What every reader of a forecast should know.
          */
@@ -272,6 +332,21 @@ export interface components {
             kind: string;
             /** Message */
             message: string;
+        };
+        /**
+         * Explanations
+         * @description What is kept of the current forecasts of a symbol, from the shortest horizon on.
+         */
+        Explanations: {
+            /** Explanations */
+            explanations: components["schemas"]["HorizonExplanation"][];
+            /**
+             * Now
+             * Format: date-time
+             */
+            now: string;
+            /** Symbol */
+            symbol: string;
         };
         /**
          * Forecasts
@@ -305,6 +380,27 @@ export interface components {
             status: "ok";
             /** Version */
             version: string;
+        };
+        /**
+         * HorizonExplanation
+         * @description What the current forecast of one horizon rests on; null where the model does not know.
+         */
+        HorizonExplanation: {
+            /**
+             * As Of
+             * Format: date-time
+             */
+            as_of: string;
+            attention: components["schemas"]["Attention"] | null;
+            /**
+             * Contributions
+             * @description The largest first.
+             */
+            contributions: components["schemas"]["Contribution"][] | null;
+            /** Horizon */
+            horizon: string;
+            /** Model Version */
+            model_version: string;
         };
         /**
          * HorizonForecast
@@ -405,6 +501,32 @@ export interface components {
             value: number;
         };
         /**
+         * Portfolio
+         * @description The simple return of the portfolio over the horizon, held without rebalancing.
+         *
+         *     `quantiles` are named by their level in thousandths, q010 to q990; the risk figures are losses.
+         */
+        Portfolio: {
+            /** Expected Shortfall 95 */
+            expected_shortfall_95: number;
+            /** Mean */
+            mean: number;
+            /** Prob Up */
+            prob_up: number;
+            /** Quantiles */
+            quantiles: {
+                [key: string]: number;
+            };
+            /** Std */
+            std: number;
+            /** Value At Risk 95 */
+            value_at_risk_95: number;
+            /** Weights */
+            weights: {
+                [key: string]: number;
+            };
+        };
+        /**
          * Probabilities
          * @description P of each class; they add up to one.
          */
@@ -467,6 +589,91 @@ export interface components {
             start: string;
             /** Value */
             value: number | null;
+        };
+        /**
+         * RankRequest
+         * @description Whose ranks; every field may be left out.
+         */
+        RankRequest: {
+            /**
+             * As Of
+             * @description What was known then.
+             */
+            as_of?: string | null;
+            /**
+             * Has Drift
+             * @description Rank by the expected returns as well, not by risk alone.
+             * @default false
+             */
+            has_drift: boolean;
+            /**
+             * Horizon
+             * @description One that is forecast.
+             * @default 1M
+             */
+            horizon: string;
+            /**
+             * Model
+             * @description A version; the champion by default.
+             */
+            model?: string | null;
+            /**
+             * Symbols
+             * @description All that are forecast if empty.
+             * @default []
+             */
+            symbols: string[];
+            /**
+             * Timeframe
+             * @description Length of a bar.
+             * @default 1d
+             */
+            timeframe: string;
+            /**
+             * Weights
+             * @description A portfolio's shares of the capital by symbol; the rest is cash.
+             */
+            weights?: {
+                [key: string]: number;
+            };
+        };
+        /**
+         * Ranks
+         * @description Ranks by symbol; `left_out` names the symbols that cannot be compared, and why, `simulated`
+         *     those whose bars were never traded.
+         *
+         *     `is_in_sample` says that the model was trained on data later than `as_of`. Without `has_drift`
+         *     every symbol counts as equally likely to rise and to fall; portfolios keep what was forecast.
+         */
+        Ranks: {
+            /**
+             * As Of
+             * Format: date-time
+             */
+            as_of: string;
+            /** Disclaimer */
+            disclaimer: string;
+            /** Has Drift */
+            has_drift: boolean;
+            /** Horizon */
+            horizon: string;
+            /** Is In Sample */
+            is_in_sample: boolean;
+            /** Left Out */
+            left_out: {
+                [key: string]: string;
+            };
+            /** Model Version */
+            model_version: string;
+            /** N Scenarios */
+            n_scenarios: number;
+            portfolio: components["schemas"]["Portfolio"] | null;
+            /** Ranks */
+            ranks: components["schemas"]["SymbolRank"][];
+            /** Simulated */
+            simulated: string[];
+            /** Timeframe */
+            timeframe: string;
         };
         /**
          * Report
@@ -725,6 +932,31 @@ export interface components {
             state: "good" | "look" | "bad";
         };
         /**
+         * SymbolRank
+         * @description One symbol's place among the others when the horizon ends.
+         *
+         *     `probabilities` are those of the five fifths of the ranks, from the lowest returns to the
+         *     highest, and add up to one; `expected_rank` is their mean, from 1 to 5.
+         */
+        SymbolRank: {
+            /**
+             * As Of
+             * Format: date-time
+             */
+            as_of: string;
+            /**
+             * End At
+             * Format: date-time
+             */
+            end_at: string;
+            /** Expected Rank */
+            expected_rank: number;
+            /** Probabilities */
+            probabilities: number[];
+            /** Symbol */
+            symbol: string;
+        };
+        /**
          * Symbols
          * @description All symbols, by ticker.
          */
@@ -784,6 +1016,58 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["Chart"];
+                };
+            };
+            /** @description Unknown name; the message lists the close ones. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A parameter makes no sense. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Busy; try again after Retry-After seconds. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    explanations: {
+        parameters: {
+            query?: {
+                /** @description 1D, 1W, 1M or a count such as 5d; none: all. */
+                horizon?: string | null;
+            };
+            header?: never;
+            path: {
+                ticker: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Explanations"];
                 };
             };
             /** @description Unknown name; the message lists the close ones. */
@@ -934,6 +1218,57 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["Quality"];
+                };
+            };
+            /** @description Unknown name; the message lists the close ones. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A parameter makes no sense. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Busy; try again after Retry-After seconds. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    ranks: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["RankRequest"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Ranks"];
                 };
             };
             /** @description Unknown name; the message lists the close ones. */

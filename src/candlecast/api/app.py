@@ -14,9 +14,19 @@ from fastapi.routing import APIRoute
 from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
 
-from candlecast.api import chart, market, operations, predict, quality, report
+from candlecast.api import (
+    chart,
+    explanations,
+    market,
+    operations,
+    predict,
+    quality,
+    ranks,
+    report,
+)
 from candlecast.api.headers import HeadersMiddleware
 from candlecast.api.responses import ErrorBody, as_error, error_response
+from candlecast.api.sizes import SizeMiddleware
 from candlecast.errors import CandlecastError
 from candlecast.store.stores import Stores
 
@@ -57,13 +67,15 @@ def create_app(
     )
     app.state.stores = stores
     app.state.quality_answers = quality.Answers()
-    for module in (operations, market, chart, quality, predict, report):
+    for module in (operations, market, chart, quality, predict, explanations, ranks, report):
         app.include_router(module.router)
     app.add_exception_handler(CandlecastError, _on_known_error)
     app.add_exception_handler(RequestValidationError, _on_bad_request)
     app.add_exception_handler(HTTPException, _on_http_error)
     app.add_exception_handler(Exception, _on_unforeseen_error)
-    app.add_middleware(CORSMiddleware, allow_origins=list(cors_origins), allow_methods=["GET"])
+    app.add_middleware(SizeMiddleware)
+    methods = ["GET", "POST"]
+    app.add_middleware(CORSMiddleware, allow_origins=list(cors_origins), allow_methods=methods)
     app.add_middleware(HeadersMiddleware)
     _serve_dashboard(app, static_folder)
     return app

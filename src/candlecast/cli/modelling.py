@@ -11,6 +11,7 @@ import typer
 
 from candlecast.cli.models import version_values
 from candlecast.cli.printing import (
+    echo_evaluation,
     echo_forecasts,
     echo_json,
     echo_report,
@@ -25,7 +26,6 @@ from candlecast.cli.session import (
     End,
     FeatureFiles,
     Json,
-    SpecFile,
     Start,
     Symbols,
     TimeframeName,
@@ -38,14 +38,19 @@ from candlecast.cli.session import (
 from candlecast.domain.specs import ExperimentSpec
 from candlecast.pipelines.answer import DISCLAIMER
 from candlecast.pipelines.evaluate import evaluate as run_evaluate
+from candlecast.pipelines.evaluation import evaluate_in_full
 from candlecast.pipelines.forecast import ForecastRun
 from candlecast.pipelines.forecast import forecast as run_forecast
 from candlecast.pipelines.report import ReportQuery, make_report
 from candlecast.pipelines.settle import settle as run_settle
 from candlecast.pipelines.train import train as run_train
 
+SpecArgument = Annotated[
+    Path | None,
+    typer.Argument(metavar="[SPEC]", help="Experiment as TOML; else experiments/default.toml."),
+]
 ModelKind = Annotated[
-    str, typer.Option("--model", help="lightgbm, linear, har, ewma or climatology.")
+    str, typer.Option("--model", help="A kind, e.g. lightgbm; an unknown one is told the others.")
 ]
 NSplits = Annotated[int | None, typer.Option("--n-splits", help="Walk-forward test spans.")]
 TestSize = Annotated[int | None, typer.Option("--test-size", help="Instants in a test span.")]
@@ -72,8 +77,8 @@ def register(app: typer.Typer) -> None:
 
 
 def train(  # noqa: PLR0913 - one argument an option
+    spec_file: SpecArgument = None,
     symbols: Symbols = "",
-    spec_file: SpecFile = None,
     model: ModelKind = "",
     horizons: Horizons = "",
     threshold: Threshold = None,
@@ -90,7 +95,7 @@ def train(  # noqa: PLR0913 - one argument an option
 ) -> None:
     """Train, prove by walk-forward, register and serve a model.
 
-    Example: candlecast train --symbols AAPL,MSFT --n-splits 5 --set n_estimators=200
+    Example: candlecast train experiments/default.toml --symbols AAPL,MSFT --set n_estimators=200
     """
     options = (symbols, model, horizons, threshold, n_splits, test_size, embargo_days, seed)
     spec = _spec(spec_file, (*options, timeframe, is_simulation_allowed), parameters)
@@ -116,8 +121,8 @@ def train(  # noqa: PLR0913 - one argument an option
 
 
 def evaluate(  # noqa: PLR0913 - one argument an option
+    spec_file: SpecArgument = None,
     symbols: Symbols = "",
-    spec_file: SpecFile = None,
     model: ModelKind = "",
     horizons: Horizons = "",
     threshold: Threshold = None,
@@ -129,21 +134,34 @@ def evaluate(  # noqa: PLR0913 - one argument an option
     is_simulation_allowed: AllowSimulated = None,
     parameters: Assignments = None,
     as_of: AsOf = "",
+    folder: Annotated[
+        Path | None,
+        typer.Option("--report", help="Write report.html, metrics.json and tables into it."),
+    ] = None,
     _feature_files: FeatureFiles = None,
     is_json: Json = False,
 ) -> None:
     """Walk forward and put the out-of-sample forecasts into the ledger; register nothing.
 
-    Example: candlecast evaluate --model har --n-splits 8
+    With --report every model is also scored in full: against EWMA and GARCH, by fold, symbol and
+    year, with tests, calibration and importances.
+
+    Example: candlecast evaluate experiments/default.toml --report report
     """
     options = (symbols, model, horizons, threshold, n_splits, test_size, embargo_days, seed)
     spec = _spec(spec_file, (*options, timeframe, is_simulation_allowed), parameters)
+    at = instant(as_of, is_end=True)
     with opened() as stores, progress() as tell:
-        card = run_evaluate(stores, spec, as_of=instant(as_of, is_end=True), progress=tell)
+        if folder is None:
+            card, evaluation = run_evaluate(stores, spec, as_of=at, progress=tell), None
+        else:
+            evaluation, card = evaluate_in_full(stores, spec, folder, as_of=at, progress=tell)
     if is_json:
         echo_json(card)
-    else:
-        echo_report(card)
+        return
+    echo_report(card)
+    if evaluation is not None and folder is not None:
+        echo_evaluation(evaluation, folder)
 
 
 def forecast(

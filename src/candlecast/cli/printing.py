@@ -6,6 +6,7 @@ import sys
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from math import exp
+from pathlib import Path
 from typing import Any, Final
 
 import orjson
@@ -18,6 +19,7 @@ from rich.table import Table
 from rich.text import Text
 
 from candlecast.pipelines.progress import Progress
+from candlecast.reports.evaluation import Evaluation
 
 MAX_SHOWN: Final = 20
 
@@ -123,6 +125,16 @@ def echo_report(report: Mapping[str, Any]) -> None:
     )
     columns = ("", "n", "50 %", "80 %", "95 %", "CRPS skill", "hit rate", "interval", "verdict")
     echo_table(title, columns, rows)
+
+
+def echo_evaluation(evaluation: Evaluation, folder: Path) -> None:
+    """Print the verdicts of an evaluation in full, the ten features it rests on, and its place."""
+    for part, found in evaluation.verdicts.items():
+        typer.echo(f"{part}: {found['overall']['verdict']}. {found['overall']['sentence']}")
+    for measure, top in evaluation.top_features().items():
+        rows = [[f"{row['rank']}. {row['feature']}", f"{row['mean']:.4f}"] for row in top]
+        echo_table(f"Importance by {measure}", ("feature", "mean of the folds"), rows)
+    typer.echo(f"the whole report: {folder / 'report.html'}")
 
 
 def _card(name: str, card: Mapping[str, Any]) -> list[str]:

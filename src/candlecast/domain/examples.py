@@ -13,6 +13,7 @@ from candlecast.domain.history import History
 from candlecast.domain.sequences import Sequences
 from candlecast.errors import NotFound
 
+SAME_RETURN: Final = 1e-9
 CORRELATION: Final = 0.3
 """Assumed between the outcomes of two symbols on one date: typical of stocks of one market."""
 
@@ -122,3 +123,23 @@ class Examples(Rows):
     def targets(self) -> FloatArray:
         """(n_rows, n_horizons): `y` in units of the symbol's own forecast volatility."""
         return self.y / self.horizon_scale()
+
+    def spreads(self) -> FloatArray:
+        """(n_rows, n_horizons): how far the price moved on its way, in the units of `targets`.
+
+        The root of the summed variances of the horizon's bars, which says more of the volatility
+        than where the price ended. NaN where the outcome is unknown, or made of other bars than
+        the horizon's next ones (some had no trade), or there is no history of variances.
+        """
+        result, history = np.full(self.y.shape, np.nan), self.history
+        if history is None or history.variances is None:
+            return result
+        series = (history.variances, history.returns)
+        moved, turned = (np.append(0.0, np.cumsum(np.nan_to_num(values))) for values in series)
+        for column, n_bars in enumerate(self.horizon_bars):
+            first = history.at + 1
+            last = np.minimum(first + n_bars, len(history.returns))
+            is_whole = np.abs(turned[last] - turned[first] - self.y[:, column]) < SAME_RETURN
+            total = np.where(is_whole, moved[last] - moved[first], np.nan)
+            result[:, column] = np.sqrt(np.maximum(total, 0.0))
+        return result / self.horizon_scale()

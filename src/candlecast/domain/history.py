@@ -1,4 +1,4 @@
-"""The log returns behind rows, bar by bar, for models that filter a whole series."""
+"""The log returns and variances behind rows, bar by bar."""
 
 from __future__ import annotations
 
@@ -20,11 +20,14 @@ class History:
         a symbol between two real gaps
     start : (n_rows,) the first bar of the segment of each row's newest bar
     at : (n_rows,) each row's newest bar; row i knows returns[start[i] : at[i] + 1] and no others
+    variances : (n_bars,) the variance of each bar from its range and the night before, NaN where
+        the return is; None where they are not known
     """
 
     returns: FloatArray
     start: NDArray[Any]
     at: NDArray[Any]
+    variances: FloatArray | None = None
 
     def __len__(self) -> int:
         """The number of rows."""

@@ -10,6 +10,7 @@ import polars as pl
 
 from candlecast.domain import volatility
 from candlecast.features.indicators import INDICATORS
+from candlecast.features.seasons import SEASON_BARS, seasons
 from candlecast.features.volume_profile import N_BARS as PROFILE_BARS
 from candlecast.features.volume_profile import volume_profiles
 
@@ -86,7 +87,10 @@ class FrameInput(NamedTuple):
     n_bars: int
 
 
-FRAME_INPUTS: Final = {"volume_profile": FrameInput(volume_profiles, PROFILE_BARS)}
+FRAME_INPUTS: Final = {
+    "volume_profile": FrameInput(volume_profiles, PROFILE_BARS),
+    "seasons": FrameInput(seasons, SEASON_BARS),
+}
 """What a feature may name as well, and name as it is: no window over such a column."""
 
 

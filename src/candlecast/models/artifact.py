@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import inspect
 import json
 from functools import partial
@@ -14,14 +13,19 @@ from typing import TYPE_CHECKING, Any, Final
 from candlecast.domain.catalog import MODELS
 from candlecast.domain.specs import ModelSpec, check_parameters, to_mapping
 from candlecast.errors import BadArtifact, InvalidSpec
+from candlecast.models.sealed import (
+    MANIFEST,
+    MAX_MANIFEST_BYTES,
+    check_files,
+    hashed_files,
+    read_strict_json,
+    sha256_of,
+)
 
 if TYPE_CHECKING:
     from candlecast.domain.catalog import Model
 
-MANIFEST: Final = "manifest.json"
 FORMAT: Final = 1
-MAX_FILE_BYTES: Final = 512 * 1024**2
-SUFFIXES: Final = frozenset({".json", ".onnx", ".txt", ".safetensors"})
 LIBRARIES: Final = (
     *("numpy", "scipy", "scikit-learn", "lightgbm", "xgboost-cpu", "catboost", "torch", "river"),
     *("onnx", "onnxruntime"),
@@ -34,11 +38,8 @@ def write_json(path: Path, state: object) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """Plain values; BadArtifact when the file is missing or no JSON."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise BadArtifact(f"{path.name}: {error}; register the model again") from error
+    """Plain values; BadArtifact when the file is missing or no sound JSON."""
+    return read_strict_json(path)
 
 
 def make_base_model(spec: ModelSpec, seed: int) -> Model:
@@ -65,61 +66,44 @@ def make_base_model(spec: ModelSpec, seed: int) -> Model:
 
 def seal(folder: Path, spec: ModelSpec, details: dict[str, Any]) -> str:
     """Write the manifest over all files of `folder`; returns the sha256 of the manifest."""
-    files = {
-        name: {"sha256": _sha256(folder / name), "bytes": (folder / name).stat().st_size}
-        for name in sorted(_names(folder))
-    }
     manifest = {
         "format": FORMAT,
         "spec": to_mapping(spec),
-        "libraries": {name: found for name in LIBRARIES if (found := _installed(name))},
-        "files": files,
+        "libraries": {name: found for name in LIBRARIES if (found := installed(name))},
+        "files": hashed_files(folder),
         **details,
     }
     write_json(folder / MANIFEST, manifest)
-    return _sha256(folder / MANIFEST)
+    return sha256_of(folder / MANIFEST)
 
 
 def open_sealed(folder: Path, manifest_sha256: str | None = None) -> dict[str, Any]:
-    """The manifest of `folder`, after every file's name, size and hash were found right."""
-    if manifest_sha256 is not None and _sha256(folder / MANIFEST) != manifest_sha256:
+    """The manifest of `folder`, after every file's name, size and hash were found right.
+
+    Its `spec` describes a model, its `feature_names` and `horizons`, where told, are texts.
+    """
+    if folder.is_symlink() or not folder.is_dir():
+        raise BadArtifact(f"{folder.name} is no folder of a model; register the model again")
+    if manifest_sha256 is not None and sha256_of(folder / MANIFEST) != manifest_sha256:
         raise BadArtifact(f"the manifest of {folder.name} was changed; register the model again")
-    manifest: dict[str, Any] = read_json(folder / MANIFEST)
-    if manifest.get("format") != FORMAT:
-        raise BadArtifact(f"{folder.name} has format {manifest.get('format')}, not {FORMAT}")
-    names = _names(folder)
-    if names != set(manifest["files"]):
-        raise BadArtifact(f"{folder.name} holds {sorted(names)}, not {sorted(manifest['files'])}")
-    for name, expected in manifest["files"].items():
-        _check_file(folder / name, expected)
+    manifest = read_strict_json(folder / MANIFEST, MAX_MANIFEST_BYTES)
+    if not isinstance(manifest, dict) or type(manifest.get("format")) is not int:
+        raise BadArtifact(f"the manifest of {folder.name} is none; register the model again")
+    if manifest["format"] != FORMAT:
+        raise BadArtifact(f"{folder.name} has format {manifest['format']}, not {FORMAT}")
+    if not all(isinstance(manifest.get(name), dict) for name in ("spec", "files")):
+        raise BadArtifact(f"the manifest of {folder.name} lacks spec or files; register it again")
+    for name in ("feature_names", "horizons"):
+        told = manifest.get(name, [])
+        if not isinstance(told, list) or not all(isinstance(text, str) for text in told):
+            raise BadArtifact(f"{name} of {folder.name} are no texts; register the model again")
+    check_files(folder, manifest["files"])
     return manifest
 
 
-def _names(folder: Path) -> set[str]:
-    # All files but the manifest, also those of members in folders of their own.
-    found = (path for path in folder.rglob("*") if path.is_symlink() or not path.is_dir())
-    return {path.relative_to(folder).as_posix() for path in found} - {MANIFEST}
-
-
-def _installed(library: str) -> str | None:
+def installed(library: str) -> str | None:
+    """The version of a library that is installed, else None."""
     try:
         return library_version(library)
     except PackageNotFoundError:
         return None
-
-
-def _check_file(path: Path, expected: dict[str, Any]) -> None:
-    if path.suffix not in SUFFIXES or path.is_symlink() or not path.is_file():
-        raise BadArtifact(f"{path.name} is no file of a kind that models use")
-    if path.stat().st_size != expected["bytes"] or path.stat().st_size > MAX_FILE_BYTES:
-        raise BadArtifact(f"{path.name} has an unexpected size; register the model again")
-    if _sha256(path) != expected["sha256"]:
-        raise BadArtifact(f"{path.name} was changed after it was saved; register the model again")
-
-
-def _sha256(path: Path) -> str:
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise BadArtifact(f"{path}: {error}") from error

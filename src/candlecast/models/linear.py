@@ -39,6 +39,15 @@ class Ridge:
         """Its coefficients."""
         return {key: value.tolist() for key, value in vars(self).items()}
 
+    def importances(self) -> FloatArray:
+        """(n_features,) shares of the sizes of the standardised slopes."""
+        size = np.abs(self.slopes)
+        return np.asarray(size / max(size.sum(), np.finfo(float).tiny))
+
+    def contributions(self, X: FloatArray) -> FloatArray:
+        """(n_rows, n_features): what each adds to the prediction."""
+        return np.asarray((X - self.centre) / self.spread * self.slopes)
+
 
 @MODELS.register("linear")
 class Linear(LocationScale):

@@ -2,8 +2,9 @@
 
 1. Targets are returns in units of the symbol's own forecast volatility (`Examples.targets`).
 2. A location is fitted on the earlier rows and kept only if it proves itself on the later ones.
-3. A scale is fitted to the distance from the location, in log-linear form: always positive.
-4. The residuals' quantiles give the shape: quantiles = (location + scale * shape) * units.
+3. A scale is fitted, always positive, to half the distance from the location and half the way that
+   the price went, which is the less noisy one and misses what reverses.
+4. The residuals give the shape (`models.shape`): quantiles = (location + scale * shape) * units.
 
 Drift and shape are shrunk to what is plausible beforehand, by as much as the independent
 outcomes are few: years of daily bars hold only dozens of separate months.
@@ -13,26 +14,25 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import Any, Final, Protocol, Self
+from typing import Any, ClassVar, Final, Protocol, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
-from candlecast.domain.distribution import LEVELS, SCORES, FloatArray, uncrossed
+from candlecast.domain.distribution import LEVELS, FloatArray, uncrossed
 from candlecast.domain.examples import Examples, Rows
 from candlecast.errors import FitFailed, NotFitted
 from candlecast.models.artifact import read_json, write_json
+from candlecast.models.direction_proof import clustered_slope, shrunk_drift
+from candlecast.models.shape import Shape, shape_features
 
 HOLDOUT_SHARE: Final = 0.3
 MIN_LOCATION_T: Final = 2.5
 MAX_TARGET: Final = 8.0
 MIN_DISTANCE: Final = 1e-3
 MIN_EXAMPLES: Final = 40
-DRIFT_PRIOR: Final = 0.5 / 252**0.5
-"""Plausible mean over standard deviation of a bar's return: a yearly ratio of one half."""
-SHAPE_PRIOR: Final = 50.0
-"""Independent outcomes that the Gaussian shape is worth beside the residuals' own."""
-GAUSSIAN_SHAPE: Final = SCORES * np.sqrt(np.pi / 2)
-"""Quantiles of a Gaussian in units of its mean distance from the centre."""
+SPREAD_SHARE: Final = 0.5
+"""Of the way the price went in what the scale is fitted to; the rest is how far it got."""
 
 
 class Regressor(Protocol):
@@ -44,6 +44,14 @@ class Regressor(Protocol):
 
     def save(self, folder: Path, name: str) -> dict[str, Any]:
         """The state as plain values; larger parts go to files called `name` in `folder`."""
+        ...
+
+    def importances(self) -> FloatArray:
+        """(n_features,) shares of what was learnt, or no features at all: (0,)."""
+        ...
+
+    def contributions(self, X: FloatArray) -> FloatArray:
+        """(n_rows, n_features) what each adds, to the logarithm for a scale."""
         ...
 
 
@@ -61,6 +69,14 @@ class Constant:
         """The value."""
         return {"value": self.value}
 
+    def importances(self) -> FloatArray:
+        """None."""
+        return np.empty(0)
+
+    def contributions(self, X: FloatArray) -> FloatArray:
+        """Nothing, whatever the feature."""
+        return np.zeros_like(X, dtype=float)
+
 
 class LocationScale(ABC):
     """A distribution by location and scale, fitted for each horizon on its own.
@@ -72,13 +88,20 @@ class LocationScale(ABC):
     Notes
     -----
     A missing feature is given the mean of the training rows: in examples where a source of facts
-    was absent, in rows also where a symbol is too young for it.
+    was absent, in rows also where a symbol is too young for it. The scale is itself uncertain:
+    residuals are those of the fitted scale, so its errors stand in the tails of their quantiles.
 
     Raises
     ------
     NotFitted when asked before `fit`; NotFound when a feature is missing; FitFailed when a
     horizon has fewer than 40 examples.
     """
+
+    has_own_shape: ClassVar[bool] = True
+    """Whether the shape depends on the row and its symbol, or is one for all."""
+    inner_fold: tuple[NDArray[np.bool_], NDArray[np.bool_]]
+    """While a horizon is fitted: its rows whose outcome was known before the last 30 % of its
+    dates, and the rows of these."""
 
     def __init__(self, *, seed: int = 7) -> None:
         self.seed = seed
@@ -87,8 +110,10 @@ class LocationScale(ABC):
         self._scales: list[Regressor] = []
         self._drifts: list[float] = []
         self._shrinkage: list[float] = []
-        self._shapes = np.empty((0, len(LEVELS)))
-        self._neutral = np.empty(0)
+        self._shapes: list[Shape] = []
+        self._gains: FloatArray = np.empty(0)
+        self._neutral: FloatArray = np.empty(0)
+        self.inner_fold = np.empty(0, dtype=bool), np.empty(0, dtype=bool)
 
     @abstractmethod
     def fit_location(self, X: FloatArray, target: FloatArray, weight: FloatArray) -> Regressor:
@@ -110,11 +135,12 @@ class LocationScale(ABC):
         """Fit every horizon on the examples whose outcome is known."""
         self.feature_names = self.uses(examples)
         X, targets = examples.matrix(self.feature_names), examples.targets()
+        spreads = examples.spreads()
         n_known = np.maximum((~np.isnan(X)).sum(axis=0), 1)
         self._neutral = np.nansum(X, axis=0) / n_known  # 0 where a source is absent altogether
         X = np.where(np.isnan(X), self._neutral, X)
         self._locations, self._scales, self._drifts, self._shrinkage = [], [], [], []
-        shapes = []
+        self._shapes = []
         for horizon in range(targets.shape[1]):
             known = ~np.isnan(targets[:, horizon])
             if known.sum() < MIN_EXAMPLES:
@@ -123,8 +149,9 @@ class LocationScale(ABC):
                     f"{MIN_EXAMPLES}; ingest more history or ask for fewer splits"
                 )
             rows = examples.take(known)
-            shapes.append(self._fit_horizon(X[known], targets[known, horizon], rows, horizon))
-        self._shapes = np.array(shapes)
+            aims = targets[known, horizon], spreads[known, horizon]
+            self._fit_horizon(X[known], *aims, rows, horizon)
+        self._gains = self._mean_importances()
         return self
 
     def predict(self, rows: Rows) -> FloatArray:
@@ -137,9 +164,28 @@ class LocationScale(ABC):
         location = np.column_stack(
             [drift + shrinkage * regressor.predict(X) for drift, shrinkage, regressor in parts]
         )
-        scale = np.column_stack([regressor.predict(X) for regressor in self._scales])
-        standard = location[..., None] + scale[..., None] * self._shapes
+        standard = np.empty((*location.shape, len(LEVELS)))
+        for horizon, (regressor, shape) in enumerate(zip(self._scales, self._shapes, strict=True)):
+            scale = regressor.predict(X)
+            found = self._shape_quantiles(shape, X, scale, rows, horizon)
+            standard[:, horizon] = location[:, horizon, None] + scale[:, None] * found
         return uncrossed(standard * rows.horizon_scale()[..., None])
+
+    def importances(self) -> dict[str, float]:
+        """The share of each feature in the gain of the scales, the mean over horizons."""
+        shares = (float(share) for share in self._gains)
+        return dict(zip(self.feature_names, shares, strict=False))
+
+    def contributions(self, rows: Rows) -> FloatArray:
+        """(n_rows, n_horizons, n_features): what each feature adds to the log of the scale."""
+        if not self._scales:
+            raise NotFitted("the model is not fitted; call fit(examples) first")
+        X = rows.matrix(self.feature_names)
+        X = np.where(np.isnan(X), self._neutral, X)
+        found = np.stack([regressor.contributions(X) for regressor in self._scales], axis=1)
+        placed = np.zeros((*found.shape[:2], len(rows.feature_names)))
+        placed[..., [rows.feature_names.index(name) for name in self.feature_names]] = found
+        return placed
 
     def save(self, folder: Path) -> None:
         """Write model.json, and beside it the files of regressors that need them."""
@@ -148,7 +194,8 @@ class LocationScale(ABC):
             "seed": self.seed,
             "drifts": self._drifts,
             "shrinkage": self._shrinkage,
-            "shapes": self._shapes.tolist(),
+            "shapes": [shape.state() for shape in self._shapes],
+            "gains": self._gains.tolist(),
             "neutral": self._neutral.tolist(),
             "locations": [r.save(folder, f"location_{i}") for i, r in enumerate(self._locations)],
             "scales": [r.save(folder, f"scale_{i}") for i, r in enumerate(self._scales)],
@@ -162,46 +209,62 @@ class LocationScale(ABC):
         model = cls(seed=state["seed"])
         model.feature_names = tuple(state["feature_names"])
         model._drifts, model._shrinkage = state["drifts"], state["shrinkage"]
-        model._shapes, model._neutral = np.array(state["shapes"]), np.array(state["neutral"])
+        model._shapes = [Shape.from_state(shape) for shape in state["shapes"]]
+        model._gains, model._neutral = np.array(state["gains"]), np.array(state["neutral"])
         model._locations = [model.load_regressor(folder, s) for s in state["locations"]]
         model._scales = [model.load_regressor(folder, s) for s in state["scales"]]
         return model
 
     def _fit_horizon(
-        self, X: FloatArray, target: FloatArray, rows: Examples, horizon: int
-    ) -> FloatArray:
+        self, X: FloatArray, target: FloatArray, spread: FloatArray, rows: Examples, horizon: int
+    ) -> None:
         # Weights sum to the number of independent outcomes: a penalty is worth so many of them.
         n_effective = rows.n_effective(horizon)
         weight = rows.weight * (n_effective / rows.weight.sum())
-        n_bars = int(rows.horizon_bars[horizon])
-        drift = _shrunk_drift(target, weight, n_bars)
+        days = np.unique(rows.as_of)
+        cut = days[int(len(days) * (1 - HOLDOUT_SHARE))]
+        self.inner_fold = rows.end_at[:, horizon] <= cut, rows.as_of > cut
+        drift = shrunk_drift(target, weight, int(rows.horizon_bars[horizon]))
         centred = np.clip(target - drift, -MAX_TARGET, MAX_TARGET)
         regressor, shrinkage = self._proven_location(X, centred, rows, horizon)
-        location = drift + shrinkage * regressor.predict(X)
-        distance = np.clip(np.abs(target - location), MIN_DISTANCE, MAX_TARGET)
-        scale = self.fit_scale(X, distance, weight)
+        residual = target - drift - shrinkage * regressor.predict(X)
+        distance = np.clip(np.abs(residual), MIN_DISTANCE, MAX_TARGET)
+        scaler = self.fit_scale(X, _mixed(distance, spread, weight), weight)
+        scale = scaler.predict(X)
+        if self.has_own_shape:
+            F = shape_features(X, scale, rows, horizon)
+            shape = Shape.fitted(F, residual / scale, rows, horizon)
+        else:
+            shape = Shape.pooled(residual / scale, n_effective)
         self._locations.append(regressor)
-        self._scales.append(scale)
+        self._scales.append(scaler)
         self._drifts.append(drift)
         self._shrinkage.append(shrinkage)
-        shape = np.quantile((target - location) / scale.predict(X), LEVELS)
-        trust = n_effective / (n_effective + SHAPE_PRIOR)
-        return np.asarray(trust * shape + (1 - trust) * GAUSSIAN_SHAPE)
+        self._shapes.append(shape)
+
+    def _shape_quantiles(
+        self, shape: Shape, X: FloatArray, scale: FloatArray, rows: Rows, horizon: int
+    ) -> FloatArray:
+        if not self.has_own_shape:
+            return shape.bins
+        return shape.quantiles(shape_features(X, scale, rows, horizon), rows)
+
+    def _mean_importances(self) -> FloatArray:
+        found = [shares for r in self._scales if len(shares := r.importances())]
+        return np.mean(found, axis=0) if found else np.empty(0)
 
     def _proven_location(
         self, X: FloatArray, centred: FloatArray, rows: Examples, horizon: int
     ) -> tuple[Regressor, float]:
         # Direction is nearly unpredictable: a location that is not clearly right on rows it was
         # not fitted on would only add noise to every forecast.
-        days = np.unique(rows.as_of)
-        cut = days[int(len(days) * (1 - HOLDOUT_SHARE))]
-        early, late = rows.end_at[:, horizon] <= cut, rows.as_of > cut
+        early, late = self.inner_fold
         if early.sum() < MIN_EXAMPLES or late.sum() < MIN_EXAMPLES:
             return Constant(0.0), 0.0
         weight = rows.weight[early] * (rows.n_effective(horizon) / rows.weight.sum())
         regressor = self.fit_location(X[early], centred[early], weight)
         guess = regressor.predict(X[late])
-        slope, t_value = _clustered_slope(
+        slope, t_value = clustered_slope(
             guess, centred[late], rows.as_of[late], int(rows.horizon_bars[horizon])
         )
         if t_value <= MIN_LOCATION_T:
@@ -209,23 +272,12 @@ class LocationScale(ABC):
         return regressor, min(slope, 1.0)
 
 
-def _shrunk_drift(target: FloatArray, weight: FloatArray, n_bars: int) -> float:
-    # A mean return is the least certain number there is: shrunk to zero by what is plausible.
-    prior = DRIFT_PRIOR**2 * n_bars
-    error = float(np.average(target**2, weights=weight)) / float(weight.sum())
-    return float(np.average(target, weights=weight)) * prior / (prior + error)
-
-
-def _clustered_slope(
-    guess: FloatArray, target: FloatArray, when: np.ndarray[Any, Any], horizon_bars: int
-) -> tuple[float, float]:
-    # Regression through the origin; errors are summed over blocks of dates as long as the
-    # horizon, because outcomes of one day, and overlapping outcomes, are not independent.
-    power = float(guess @ guess)
-    if power <= 0:
-        return 0.0, 0.0
-    slope = float(guess @ target) / power
-    block = np.unique(when, return_inverse=True)[1] // (2 * horizon_bars)
-    sums = np.bincount(block, weights=guess * (target - slope * guess))
-    error = float(np.sqrt((sums**2).sum())) / power
-    return slope, slope / error if error > 0 else 0.0
+def _mixed(distance: FloatArray, spread: FloatArray, weight: FloatArray) -> FloatArray:
+    # The mean of distance and spread, after the spread was given the mean of the distance.
+    is_known = ~np.isnan(spread)
+    if not is_known.any():
+        return distance
+    way = np.clip(np.where(is_known, spread, 0.0), MIN_DISTANCE, MAX_TARGET)
+    share = weight * is_known
+    unit = float(share @ distance) / float(share @ way)
+    return np.where(is_known, SPREAD_SHARE * unit * way + (1 - SPREAD_SHARE) * distance, distance)

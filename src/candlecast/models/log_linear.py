@@ -73,6 +73,19 @@ class LogLinear:
 
     def save(self, folder: Path, name: str) -> dict[str, Any]:
         """Its coefficients."""
+        return self.state()
+
+    def importances(self) -> FloatArray:
+        """(n_features,) shares of the sizes of the standardised slopes."""
+        size = np.abs(self.slopes)
+        return np.asarray(size / max(size.sum(), np.finfo(float).tiny))
+
+    def contributions(self, X: FloatArray) -> FloatArray:
+        """(n_rows, n_features): what each adds to the logarithm against the training mean."""
+        return np.asarray(self._scores(X) * self.slopes)
+
+    def state(self) -> dict[str, Any]:
+        """Its coefficients as plain values."""
         return {
             "centre": self.centre.tolist(),
             "spread": self.spread.tolist(),

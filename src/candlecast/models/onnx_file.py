@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from candlecast.domain.distribution import FloatArray
 from candlecast.errors import BadArtifact
+from candlecast.models.onnx_wire import check_graph
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -22,26 +23,30 @@ class OnnxFile:
 
     def __init__(self, path: Path) -> None:
         import onnxruntime
-        from onnxruntime.capi import onnxruntime_pybind11_state as errors
 
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
-        options.log_severity_level = 3
+        options.log_severity_level = 4  # what is wrong is raised
         self.content = path.read_bytes()
+        check_graph(self.content, path.name)
         try:
             self._session: onnxruntime.InferenceSession = onnxruntime.InferenceSession(
                 self.content, options, providers=["CPUExecutionProvider"]
             )
-        except (
-            *(errors.Fail, errors.InvalidArgument, errors.InvalidGraph, errors.InvalidProtobuf),
-            *(errors.NotImplemented, errors.RuntimeException),
-        ) as error:
+        except _problems() as error:
             raise BadArtifact(f"{path.name} is no ONNX graph; register the model again") from error
 
     def run(self, *inputs: NDArray[Any]) -> list[NDArray[Any]]:
-        """The outputs for `inputs`, given in the order of the graph's own."""
+        """The outputs for `inputs`, given in the order of the graph's own.
+
+        BadArtifact when the graph does not take or compute them.
+        """
         names = (node.name for node in self._session.get_inputs())
-        outputs: list[NDArray[Any]] = self._session.run(None, dict(zip(names, inputs, strict=True)))
+        try:
+            given = dict(zip(names, inputs, strict=True))
+            outputs: list[NDArray[Any]] = self._session.run(None, given)
+        except _problems(ValueError) as error:
+            raise BadArtifact(f"an ONNX graph does not take its inputs: {error}") from error
         return outputs
 
 
@@ -60,6 +65,17 @@ class OnnxRegressor:
         """Write the file again as NAME.onnx."""
         (folder / f"{name}.onnx").write_bytes(self._file.content)
         return {"onnx": f"{name}.onnx"}
+
+
+def _problems(*others: type[Exception]) -> tuple[type[Exception], ...]:
+    # All that ONNX Runtime raises about a graph, and `others`.
+    from onnxruntime.capi import onnxruntime_pybind11_state as errors
+
+    return (
+        *(errors.Fail, errors.InvalidArgument, errors.InvalidGraph, errors.InvalidProtobuf),
+        *(errors.NoSuchFile, errors.NotImplemented, errors.RuntimeException, errors.EPFail),
+        *others,
+    )
 
 
 def check_parity(name: str, exported: FloatArray, expected: FloatArray) -> float:

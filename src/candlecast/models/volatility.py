@@ -28,6 +28,8 @@ class Ewma(LocationScale):
     J.P. Morgan/Reuters (1996), RiskMetrics Technical Document, eq. 5.3.
     """
 
+    has_own_shape = False
+
     def uses(self, rows: Rows) -> tuple[str, ...]:
         """No feature."""
         return ()

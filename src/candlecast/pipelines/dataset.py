@@ -31,6 +31,7 @@ from candlecast.labels.weights import sample_weights
 from candlecast.pipelines.demands import feature_names, resolved_features
 from candlecast.pipelines.label import compute_labels
 from candlecast.pipelines.provenance import features_code
+from candlecast.pipelines.sequences import all_sequences, newest_sequences, with_timeframes
 from candlecast.pipelines.universe import (
     Market,
     find_shortfalls,
@@ -96,7 +97,8 @@ def read_training_market(stores: Stores, spec: ExperimentSpec, as_of: datetime |
         is_simulation_allowed=spec.allow_simulated,
     )
     names = resolved_features(spec.features).names
-    return with_facts(stores, market, names, is_pinned=True)
+    market = with_facts(stores, market, names, is_pinned=True)
+    return with_timeframes(stores, market, spec)
 
 
 def refused_simulations(spec: ExperimentSpec, market: Market) -> dict[str, str]:
@@ -138,6 +140,7 @@ def make_training_set(spec: ExperimentSpec, market: Market) -> TrainingSet:
     examples = Examples(**vars(rows), y=outcomes, end_at=end_at, weight=np.ones(len(rows)))
     examples = weighted(examples.take(has_past), spec.labels, market.as_of)
     keys = keys.filter(pl.Series(has_past))
+    examples = replace(examples, sequences=all_sequences(spec, market, features, keys))
     return TrainingSet(
         examples.without_outcomes(), keys, examples.end_at, shortfalls, {},
         examples=examples, market=market, spec=spec, sha256=market.sha256(),
@@ -183,9 +186,10 @@ def newest_dataset(
             f"and every horizon {MIN_COUNT} past outcomes; {NEVER_READY}"
         )
     failures |= {t: why for t, why in shortfalls.items() if t not in {*keys["symbol"], *failures}}
+    rows, keys = rows.take(is_ready), keys.filter(pl.Series(is_ready))
     dataset = Dataset(
-        rows.take(is_ready),
-        keys.filter(pl.Series(is_ready)),
+        replace(rows, sequences=newest_sequences(spec, market, keys)),
+        keys,
         end_at[is_ready],
         {ticker: why for ticker, why in shortfalls.items() if ticker not in failures},
         failures,
@@ -245,14 +249,15 @@ def _history(prices: pl.DataFrame, kept: pl.DataFrame) -> History:
             *("symbol", "ts", "at"),
             start=pl.col("at").first().over("segment"),
             value=volatility.log_return().over("segment"),
+            variance=volatility.bar_variance().over("segment"),
         )
     )
     placed = kept.select("symbol", "ts").join(
         bars, on=["symbol", "ts"], how="left", maintain_order="left"
     )
-    returns = bars["value"].to_numpy().astype(float)
+    returns, variances = (bars[name].to_numpy().astype(float) for name in ("value", "variance"))
     start, at = (placed[name].cast(pl.Int64).to_numpy() for name in ("start", "at"))
-    return History(returns, start, at)
+    return History(returns, start, at, variances)
 
 
 def _codes(symbols: pl.Series, tickers: tuple[str, ...]) -> NDArray[Any]:

@@ -1,12 +1,13 @@
-"""What an experiment may ask for: features that are inputs, and the label that models forecast."""
+"""What an experiment may ask for: inputs, windows of them, and the label that models forecast."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Final
 
-from candlecast.domain.catalog import FEATURES, check_feature_name
-from candlecast.domain.specs import ExperimentSpec, FeatureSpec
+from candlecast.domain.catalog import FEATURES, MODELS, SequenceModel, check_feature_name
+from candlecast.domain.specs import ExperimentSpec, FeatureSpec, ModelSpec, TensorSpec
 from candlecast.errors import InvalidSpec
 from candlecast.features.chosen import with_code
 from candlecast.features.compute import standard_set
@@ -18,10 +19,12 @@ TRAINABLE: Final = "forward_return"
 
 
 def resolved(spec: ExperimentSpec, market: Market) -> ExperimentSpec:
-    """`spec` with the symbols and features by name that it stands for now, so that it goes on
-    standing for them when others have come.
+    """`spec` with the symbols, features and windows by name that it stands for now, so that it
+    goes on standing for them when others have come.
     """
-    return replace(spec, symbols=market.tickers, features=resolved_features(spec.features))
+    features = resolved_features(spec.features)
+    model = _resolved_model(spec.model, spec.timeframe, features.names)
+    return replace(spec, symbols=market.tickers, features=features, model=model)
 
 
 def resolved_features(features: FeatureSpec) -> FeatureSpec:
@@ -43,6 +46,48 @@ def feature_names(features: FeatureSpec) -> tuple[str, ...]:
     if len({*names}) < len(names):
         raise InvalidSpec("a feature is named twice; name each once")
     return tuple(names)
+
+
+def windows_of(spec: ExperimentSpec) -> TensorSpec | None:
+    """The windows that hold all that the model of `spec`, or its members, look at; None for a
+    model that looks at none.
+
+    InvalidSpec where they show a feature that is none of the experiment's: it would be part of
+    the model, but of no gate and no record.
+    """
+    names = feature_names(spec.features)
+    found = list(_windows_in(_resolved_model(spec.model, spec.timeframe, names)))
+    if not found:
+        return None
+    timeframes, shown = (
+        tuple(dict.fromkeys(name for tensors in found for name in getattr(tensors, field)))
+        for field in ("timeframes", "features")
+    )
+    if unknown := sorted({*shown} - {*names}):
+        raise InvalidSpec(
+            f"the windows show {', '.join(unknown)}, which the experiment does not name; "
+            "name them among its features as well"
+        )
+    return TensorSpec(timeframes, shown, max(tensors.n_steps for tensors in found))
+
+
+def _resolved_model(model: ModelSpec, timeframe: str, names: tuple[str, ...]) -> ModelSpec:
+    # The windows of a model and of its members by name.
+    members = tuple(_resolved_model(member, timeframe, names) for member in model.members)
+    kind = MODELS.get(model.kind)
+    if not isinstance(kind, SequenceModel):
+        if model.tensors is not None:
+            raise InvalidSpec(f"{model.kind} looks at no windows; leave its tensors out")
+        return replace(model, members=members)
+    tensors = model.tensors or kind.default_tensors(timeframe, names)
+    return replace(model, members=members, tensors=tensors)
+
+
+def _windows_in(model: ModelSpec) -> Iterator[TensorSpec]:
+    if model.tensors is not None:
+        yield model.tensors
+    for member in model.members:
+        yield from _windows_in(member)
 
 
 def check_trainable(spec: ExperimentSpec) -> None:

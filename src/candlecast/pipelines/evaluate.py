@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-import numpy as np
 import polars as pl
 
 from candlecast.domain import distribution as dist
 from candlecast.domain.specs import ExperimentSpec
+from candlecast.models.adaptive import adapted
 from candlecast.models.conformal import make_model
 from candlecast.pipelines.dataset import (
     Dataset,
@@ -25,9 +26,10 @@ from candlecast.pipelines.progress import Progress, silent
 from candlecast.pipelines.promote import refuse_leaks
 from candlecast.pipelines.report import ReportQuery, make_report
 from candlecast.pipelines.settle import settle
+from candlecast.pipelines.trials import note_trial, overall_skill
 from candlecast.store import ledger
 from candlecast.store.stores import Stores
-from candlecast.validation.walk_forward import Fold, walk_forward
+from candlecast.validation.walk_forward import OnModel, OutOfSample, walk_forward
 
 
 def evaluate(
@@ -57,18 +59,15 @@ def evaluate(
 
 
 def evaluate_training_set(
-    stores: Stores, training: TrainingSet, progress: Progress = silent
+    stores: Stores,
+    training: TrainingSet,
+    progress: Progress = silent,
+    made: OutOfSample | None = None,
 ) -> dict[str, Any]:
-    """The same for a training set that is already built."""
+    """The same for a training set that is already built, and for forecasts already `made` of it."""
     spec, run_id = training.spec, training.set_id
     if not ledger.has_run(stores.database, run_id):
-        folds = walk_forward(
-            lambda examples: make_model(spec.model, spec.seed).fit(weighted(examples, spec.labels)),
-            training.examples,
-            spec.splits,
-            lambda done, total: progress("walk-forward", done, total),
-        )
-        forecasts = _out_of_sample(training, folds)
+        forecasts = _forecasts(training, made or out_of_sample(training, progress))
         batch = ledger.Batch(
             timeframe=training.market.timeframe,
             origin="walk_forward",
@@ -83,18 +82,36 @@ def evaluate_training_set(
     return _summary(stores, spec, run_id, progress)
 
 
+def out_of_sample(
+    training: TrainingSet, progress: Progress = silent, on_model: OnModel | None = None
+) -> OutOfSample:
+    """The walk-forward forecasts of `training`, made in memory; no database is touched.
+
+    `on_model(fold number, model)` is given the fitted model of each fold.
+    """
+    spec = training.spec
+    folds = walk_forward(
+        lambda examples: make_model(spec.model, spec.seed).fit(weighted(examples, spec.labels)),
+        training.examples,
+        spec.splits,
+        lambda done, total: progress("walk-forward", done, total),
+        on_model,
+    )
+    made = OutOfSample.of(folds)
+    if not spec.model.is_adaptive:
+        return made
+    return replace(made, quantiles=adapted(made.quantiles, training.examples, made.rows))
+
+
 def run_name(spec: ExperimentSpec, run_id: str) -> str:
     """What stands for a model version in the ledger rows of a walk-forward run."""
     return f"{spec.model.kind}-walk-forward-{run_id[:8]}"
 
 
-def _out_of_sample(training: TrainingSet, folds: list[Fold]) -> pl.DataFrame:
-    index = np.concatenate([fold.rows for fold in folds])
-    quantiles = dist.as_stored(np.concatenate([fold.quantiles for fold in folds]))
-    keys = training.keys[index]
-    dataset = Dataset(training.rows.take(index), keys, training.end_at[index], {}, {})
-    numbers = np.concatenate([np.full(len(fold.rows), fold.number) for fold in folds])
-    return make_forecasts(dataset, quantiles, training.spec.labels, numbers)
+def _forecasts(training: TrainingSet, made: OutOfSample) -> pl.DataFrame:
+    rows, keys = training.rows.take(made.rows), training.keys[made.rows]
+    dataset = Dataset(rows, keys, training.end_at[made.rows], {}, {})
+    return make_forecasts(dataset, dist.as_stored(made.quantiles), training.spec.labels, made.fold)
 
 
 def _summary(
@@ -107,7 +124,9 @@ def _summary(
         origins=("walk_forward",),
         model_version=run_name(spec, run_id),
         is_by_symbol=False,
+        holdout_after=spec.splits.n_splits,
     )
     report = make_report(stores, query)
+    note_trial(stores, spec, overall_skill(report), {"run": run_id})
     progress("report", 1, 1)
     return report

@@ -25,9 +25,13 @@ from candlecast.errors import NotFound
 from candlecast.features.chosen import by_table, check_code
 from candlecast.features.recent_facts import first_fact_at
 from candlecast.models.conformal import load_model
+from candlecast.pipelines.adaptation import adapted_to
 from candlecast.pipelines.answer import make_answers
 from candlecast.pipelines.dataset import Dataset, newest_dataset, refused_simulations
-from candlecast.pipelines.demands import feature_names
+from candlecast.pipelines.demands import feature_names, windows_of
+from candlecast.pipelines.provenance import has_facts
+from candlecast.pipelines.reasons import keep_reasons
+from candlecast.pipelines.sequences import with_timeframes
 from candlecast.pipelines.universe import Market, read_pinned_market, with_facts
 from candlecast.store import ledger
 from candlecast.store.features import read_features, write_features
@@ -62,11 +66,13 @@ def forecast(
     version: str | None = None,
     symbols: tuple[str, ...] = (),
     as_of: datetime | None = None,
+    has_contributions: bool = False,
 ) -> ForecastRun:
     """Forecast `symbols` (by default all that the model knows) from what was known at `as_of`.
 
     New rows enter the ledger; rows that stand there stay as they are. A forecast from the newest
-    bars also becomes the current one of its symbol and horizon.
+    bars also becomes the current one of its symbol and horizon. Which bars the model looked at is
+    kept beside it, and with `has_contributions` what each feature adds.
     """
     model_version = chosen_model(stores, Timeframe.parse(timeframe), version)
     spec = ExperimentSpec.from_mapping(orjson.loads(model_version.spec))
@@ -76,7 +82,9 @@ def forecast(
     dataset, features = newest_dataset(spec, market, symbols)
     invented = {t: why for t, why in refused_simulations(spec, market).items() if t in universe}
     model = load_model(stores.registry.fetch(model_version.version), model_version.artifact_sha256)
-    quantiles = dist.as_stored(model.predict(dataset.rows))
+    now = stores.clock.now()
+    made = adapted_to(stores, model_version, min(as_of or now, now), model.predict(dataset.rows))
+    quantiles = dist.as_stored(made)
     forecasts = make_forecasts(dataset, quantiles, spec.labels)
     forecasts = forecasts.join(_fingerprints(features), on="symbol", how="left")
     is_newest = as_of is None or _is_newest(stores, market, universe)
@@ -90,10 +98,10 @@ def forecast(
         universe=universe or market.tickers,
     )
     n_new, standing = _append(stores, forecasts, batch, is_newest=is_newest)
+    keep_reasons(stores, model, dataset.rows, standing, has_contributions=has_contributions)
     if is_newest:
         _write_features(stores, market.timeframe, features, spec.features)
-        answers = make_answers(dataset, standing, batch, market)
-        ledger.write_current(stores.database, answers)
+        ledger.write_current(stores.database, make_answers(dataset, standing, batch, market))
     origins = standing["origin"].unique().sort().to_list()
     return ForecastRun(
         standing, model_version.version, ", ".join(origins), market.as_of,
@@ -115,8 +123,11 @@ def _read(
         is_simulation_allowed=spec.allow_simulated,
     )
     names = feature_names(spec.features)
-    since = first_fact_at(market.prices, names)
-    return with_facts(stores, market, names, since=since, is_pinned=True)
+    windows = windows_of(spec)
+    reaches_back = windows is not None and has_facts(windows.features)
+    since = None if reaches_back else first_fact_at(market.prices, names)
+    market = with_facts(stores, market, names, since=since, is_pinned=True)
+    return with_timeframes(stores, market, spec, is_newest=True)
 
 
 def chosen_model(stores: Stores, timeframe: Timeframe, version: str | None) -> ModelVersion:

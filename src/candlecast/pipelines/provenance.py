@@ -8,19 +8,25 @@ from dataclasses import fields
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
 from candlecast.domain.catalog import Feature
 from candlecast.domain.examples import Examples
+from candlecast.domain.history import History
+from candlecast.domain.market import TradingCalendar
+from candlecast.domain.sequences import Sequences
 from candlecast.domain.specs import content_hash
 from candlecast.features.plan import Plan
+from candlecast.features.timeframes import Windows
+from candlecast.features.timelines import Timeline
 
 MAKERS: Final = (
     *("domain", "features", "labels", "scorers"),
     *("pipelines/dataset.py", "pipelines/demands.py", "pipelines/label.py"),
-    *("pipelines/score.py", "pipelines/universe.py"),
+    *("pipelines/score.py", "pipelines/sequences.py", "pipelines/tensors.py"),
+    "pipelines/universe.py",
     *("store/first_facts.py", "store/segments.py"),
 )
 """Parts of the package whose code decides what a feature or an example is."""
@@ -64,15 +70,31 @@ def has_facts(names: Sequence[str]) -> bool:
 def rows_sha256(examples: Examples) -> str:
     """Hash of all that a model is fitted on: names, and the bytes of every array."""
     digest = hashlib.sha256()
-    for field in fields(examples):
-        value = getattr(examples, field.name)
-        digest.update(f"{field.name} ".encode())
-        if isinstance(value, np.ndarray):
-            digest.update(f"{value.dtype.str} {value.shape}\n".encode())
-            digest.update(np.ascontiguousarray(value).reshape(-1).view(np.uint8).data)
-        else:
-            digest.update(f"{value!r}\n".encode())
+    for part in _parts(examples):
+        digest.update(part)
     return digest.hexdigest()
+
+
+def _parts(value: Any) -> Iterator[Any]:
+    # Names of what a value is made of, and the bytes of its arrays.
+    if isinstance(value, np.ndarray):
+        yield f"{value.dtype.str} {value.shape}\n".encode()
+        yield np.ascontiguousarray(value).reshape(-1).view(np.uint8).data
+    elif isinstance(value, Windows):
+        for part in (value.spec, *value.timelines):
+            yield from _parts(part)
+    elif isinstance(value, Examples | History | Sequences | Timeline):
+        for field in fields(value):
+            yield f"{field.name} ".encode()
+            yield from _parts(getattr(value, field.name))
+    elif (
+        isinstance(value, tuple)
+        and value
+        and all(isinstance(item, TradingCalendar) for item in value)
+    ):
+        yield f"{[calendar.name for calendar in value]!r}\n".encode()
+    else:
+        yield f"{value!r}\n".encode()
 
 
 def _description(entry: Feature) -> Iterator[str]:

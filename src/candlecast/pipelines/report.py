@@ -30,7 +30,8 @@ OUT_OF_SAMPLE: Final[tuple[ledger.Origin, ...]] = ("live", "walk_forward")
 SEED: Final = 7
 Card: TypeAlias = dict[str, Any]
 COLUMNS: Final = (
-    *("id", "symbol", "origin", "model_version", "run_id", "ts", "horizon", "horizon_bars"),
+    *("id", "symbol", "origin", "model_version", "run_id", "fold", "ts", "horizon"),
+    "horizon_bars",
     *("prob_up", "n_past", "is_hit"),
     *("realised", "crps", "pit", "crps_climatology", "prob_up_climatology"),
 )
@@ -42,7 +43,8 @@ class ReportQuery:
 
     Without a `model_version` walk-forward forecasts are those of the champion's own run (of the
     newest run where nothing was trained). An outcome counts once, however many forecasts it had.
-    `start` and `end` bound the newest bar used (`ts`), both inclusive.
+    `start` and `end` bound the newest bar used (`ts`), both inclusive. Walk-forward folds numbered
+    above `holdout_after` are the holdout: they count with the rest, and stand beside it as well.
     """
 
     symbols: tuple[str, ...] = ()
@@ -53,6 +55,7 @@ class ReportQuery:
     timeframe: str = "1d"
     model_version: str | None = None
     is_by_symbol: bool = True
+    holdout_after: int | None = None
 
 
 def make_report(stores: Stores, query: ReportQuery) -> dict[str, Any]:
@@ -76,7 +79,19 @@ def make_report(stores: Stores, query: ReportQuery) -> dict[str, Any]:
         for symbol, part in _parts(settled, "symbol"):
             cards = {h: _card(own) for h, own in _parts(part, "horizon")}
             report["symbols"][symbol] = {**_overall(part, cards), "horizons": cards}
+    if query.holdout_after is not None:
+        report["holdout"] = _holdout(settled.filter(pl.col("fold") > query.holdout_after))
     return report
+
+
+def _holdout(settled: pl.DataFrame) -> dict[str, Any] | None:
+    # What no choice has looked at; None where nothing of it is settled.
+    horizons = {h: _card(part) for h, part in _parts(settled, "horizon")}
+    if not horizons:
+        return None
+    start, end = _iso(settled["ts"].min()), _iso(settled["ts"].max())
+    overall = _overall(settled, horizons)
+    return {"start": start, "end": end, "overall": overall, "horizons": horizons}
 
 
 def _simulated(stores: Stores, query: ReportQuery, settled: pl.DataFrame) -> list[str]:

@@ -14,6 +14,7 @@ from candlecast.domain.catalog import LABELS
 from candlecast.domain.climatology import climatology
 from candlecast.domain.frames import QUANTILES
 from candlecast.domain.market import Timeframe
+from candlecast.pipelines.adaptation import update_states
 from candlecast.pipelines.progress import Progress, silent
 from candlecast.pipelines.universe import Market, read_market
 from candlecast.store import ledger
@@ -37,15 +38,22 @@ def settle(
 ) -> SettleRun:
     """Score every forecast that ended by `as_of` (by default now) and whose last bar is stored.
 
-    Outcomes and the climatology they are held against use what was known at the time.
+    Outcomes and the climatology they are held against use what was known at the time. The bands
+    of adaptive models follow the outcomes of their live forecasts.
     """
     now = min(as_of or stores.clock.now(), stores.clock.now())
-    due = ledger.unsettled(stores.database, Timeframe.parse(timeframe), due_by=now)
+    run = _settle(stores, Timeframe.parse(timeframe), now, progress)
+    update_states(stores, Timeframe.parse(timeframe), now)
+    return run
+
+
+def _settle(stores: Stores, timeframe: Timeframe, now: datetime, progress: Progress) -> SettleRun:
+    due = ledger.unsettled(stores.database, timeframe, due_by=now)
     if due.is_empty():
         return SettleRun(0, 0)
     progress("settlement", 0, 1)
     symbols = tuple(due["symbol"].unique().sort())
-    market = read_market(stores, Timeframe.parse(timeframe), symbols, now)
+    market = read_market(stores, timeframe, symbols, now)
     scored = _scored(due, market)
     n_settled = ledger.settle(stores.database, _outcomes(scored, now)) if len(scored) else 0
     progress("settlement", 1, 1)

@@ -9,7 +9,7 @@ store knows, whichever are wanted.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -79,6 +79,49 @@ def newest_windows(
     return _Reader(stores, spec, as_of, facts).run(symbols, is_newest=True)
 
 
+def make_part(
+    market: Market,
+    spec: TensorSpec,
+    wanted: Collection[str],
+    facts: Facts | None,
+    until: datetime | None = None,
+) -> Timeline | None:
+    """The timeline of the `wanted` symbols of a market, None where it has none of them.
+
+    With `until` it holds no more than the windows at that instant take.
+    """
+    prices, names = market.prices, spec.features
+    shown = pl.col("symbol").is_in(list(wanted))
+    if until is not None:
+        prices = _recent(prices, spec, shown, until)
+        shown &= _is_end(spec.n_steps)  # what only led up to the window is no longer needed
+    is_shown = prices.select(shown.alias("is_shown")).to_series()
+    if not is_shown.any():
+        return None
+    features = compute(prices, names, facts)
+    prices, features = prices.filter(is_shown), features.filter(is_shown)
+    return make_timeline(market.timeframe, prices, features, names, market.calendars)
+
+
+def _recent(
+    prices: pl.DataFrame, spec: TensorSpec, is_wanted: pl.Expr, until: datetime
+) -> pl.DataFrame:
+    # What the newest windows are made of. What is compared needs the bars of all symbols from
+    # the first one that is compared on, and of each what these depend on.
+    plan = Plan.of(spec.features)
+    ended = prices.filter(pl.col("close_at") <= until)
+    n_bars = plan.window_bars
+    if not (plan.universe or plan.market):
+        return ended.filter(_is_end(spec.n_steps - 1 + n_bars))
+    n_compared = spec.n_steps - 1 + (plan.market_bars if plan.market else 1)
+    compared = ended.filter(is_wanted & _is_end(n_compared))
+    place = ended.select(pl.int_range(pl.len()).over("segment").alias("place"))
+    is_compared = pl.col("ts") >= pl.lit(compared["ts"].min(), INSTANT)
+    first = pl.when(is_compared).then("place").min().over("segment")
+    kept = ended.with_columns(place).filter(pl.col("place") > first - n_bars)
+    return kept.select(ended.columns)
+
+
 class _Reader:
     # One run: what it reads, and what it finds missing on the way.
 
@@ -97,8 +140,8 @@ class _Reader:
                 f"{', '.join(shown)}: no model may see these, for their units are the price's or "
                 "the volume's; `candlecast features list` shows the others"
             )
-        self._plan = Plan.of(spec.features)
-        self._is_universe = bool(self._plan.universe or self._plan.market)
+        plan = Plan.of(spec.features)
+        self._is_universe = bool(plan.universe or plan.market)
 
     def run(self, symbols: tuple[str, ...], *, is_newest: bool) -> TensorRun:
         """The windows of `symbols`: at each bar of the finest timeframe, or only at the end."""
@@ -180,38 +223,11 @@ class _Reader:
         return market
 
     def _part(self, market: Market, is_newest: bool) -> Timeline | None:
-        # The wanted symbols of the market, None where it has none of them.
-        prices, names = market.prices, self._spec.features
-        if is_newest:
-            prices = self._recent(prices)
-        shown = self._is_wanted()
-        if is_newest:  # what only led up to the window is no longer needed
-            shown &= _is_end(self._spec.n_steps)
-        is_shown = prices.select(shown.alias("is_shown")).to_series()
-        if not is_shown.any():
-            return None
-        self._known_at.append(market.as_of)
-        features = compute(prices, names, self._facts)
-        prices, features = prices.filter(is_shown), features.filter(is_shown)
-        return make_timeline(market.timeframe, prices, features, names, market.calendars)
-
-    def _recent(self, prices: pl.DataFrame) -> pl.DataFrame:
-        # What the newest windows are made of. What is compared needs the bars of all symbols from
-        # the first one that is compared on, and of each what these depend on.
-        ended = prices.filter(pl.col("close_at") <= self._until)
-        n_bars = self._plan.window_bars
-        if not self._is_universe:
-            return ended.filter(_is_end(self._spec.n_steps - 1 + n_bars))
-        n_compared = self._spec.n_steps - 1 + (self._plan.market_bars if self._plan.market else 1)
-        compared = ended.filter(self._is_wanted() & _is_end(n_compared))
-        place = ended.select(pl.int_range(pl.len()).over("segment").alias("place"))
-        is_compared = pl.col("ts") >= pl.lit(compared["ts"].min(), INSTANT)
-        first = pl.when(is_compared).then("place").min().over("segment")
-        kept = ended.with_columns(place).filter(pl.col("place") > first - n_bars)
-        return kept.select(ended.columns)
-
-    def _is_wanted(self) -> pl.Expr:
-        return pl.col("symbol").is_in(self._wanted)
+        until = self._until if is_newest else None
+        part = make_part(market, self._spec, self._wanted, self._facts, until)
+        if part is not None:
+            self._known_at.append(market.as_of)
+        return part
 
     def _reason(self, timeframes: list[str]) -> str:
         return (

@@ -14,6 +14,7 @@ import orjson
 from candlecast.domain.specs import ExperimentSpec, to_mapping
 from candlecast.errors import BadArtifact
 from candlecast.models.conformal import make_model, save_model
+from candlecast.pipelines.adaptation import start_state
 from candlecast.pipelines.audit import GateReport
 from candlecast.pipelines.dataset import (
     TrainingSet,
@@ -23,13 +24,14 @@ from candlecast.pipelines.dataset import (
     training_set_id,
 )
 from candlecast.pipelines.demands import check_trainable, resolved
-from candlecast.pipelines.evaluate import evaluate_training_set
+from candlecast.pipelines.evaluate import evaluate_training_set, run_name
 from candlecast.pipelines.progress import Progress, silent
 from candlecast.pipelines.promote import promote, refuse_leaks
 from candlecast.pipelines.training_sets import keep_manifest
 from candlecast.pipelines.universe import Market, find_shortfalls
 from candlecast.store.registry import ModelVersion
 from candlecast.store.stores import Stores
+from candlecast.validation.splits import newest_training
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,7 @@ def train(
     progress("final model", 0, 1)
     with tempfile.TemporaryDirectory() as folder:
         version = _fitted(stores, training, name, metrics, Path(folder))
+        start_state(stores, version, run_name(spec, training.set_id))
         stores.registry.add(version, Path(folder))
     progress("final model", 1, 1)
     return _run(_serving(stores, version, market, progress, passed), absent, is_new=True)
@@ -120,7 +123,7 @@ def _fitted(
 ) -> ModelVersion:
     spec, market = training.spec, training.market
     until = np.datetime64(market.as_of.replace(tzinfo=None), "us")
-    examples = training.examples.known_by(until)
+    examples = newest_training(training.examples, until, spec.splits)
     model = make_model(spec.model, spec.seed).fit(examples)
     details = {
         "version": name,

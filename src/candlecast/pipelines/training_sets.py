@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import datetime
+from functools import partial
 from importlib.metadata import version
 from typing import Final
 
@@ -18,6 +19,7 @@ from candlecast.models.artifact import open_sealed
 from candlecast.pipelines.dataset import TrainingSet, make_training_set, read_training_market
 from candlecast.pipelines.demands import feature_names, resolved
 from candlecast.pipelines.provenance import features_code, rows_sha256
+from candlecast.pipelines.sequences import with_timeframes
 from candlecast.pipelines.universe import Market, read_market, with_facts
 from candlecast.store.features import TrainingSet as Manifest
 from candlecast.store.features import read_training_set, write_training_set
@@ -109,9 +111,10 @@ def _market_of(stores: Stores, spec: ExperimentSpec, manifest: Manifest) -> Mark
         spec.symbols,
         manifest.as_of,
         is_simulation_allowed=spec.allow_simulated,
-        since=_since(manifest),
+        since=_since(manifest, spec.timeframe),
     )
     market = with_facts(stores, market, feature_names(spec.features))
+    market = with_timeframes(stores, market, spec, since=partial(_since, manifest))
     found = market.sha256()
     if found != manifest.sha256:
         raise Conflict(
@@ -125,13 +128,24 @@ def _market_of(stores: Stores, spec: ExperimentSpec, manifest: Manifest) -> Mark
 
 
 def _first_bars(market: Market) -> dict[str, str]:
-    first = market.prices.group_by("symbol").agg(pl.col("ts").min())
-    return {symbol: ts.isoformat() for symbol, ts in first.iter_rows()}
+    # Of the timeframe that is forecast by symbol, of those beside it by timeframe and symbol.
+    found: dict[str, str] = {}
+    for part in (market, *market.beside):
+        mark = "" if part is market else f"{part.timeframe} "
+        first = part.prices.group_by("symbol").agg(pl.col("ts").min())
+        found |= {f"{mark}{symbol}": ts.isoformat() for symbol, ts in first.iter_rows()}
+    return found
 
 
-def _since(manifest: Manifest) -> dict[str, datetime]:
+def _since(manifest: Manifest, timeframe: str) -> dict[str, datetime]:
+    spec = orjson.loads(manifest.spec)
+    mark = "" if timeframe == spec["timeframe"] else f"{timeframe} "
     told = orjson.loads(manifest.first_bars or "{}")
-    return {symbol: datetime.fromisoformat(text) for symbol, text in told.items()}
+    return {
+        name.removeprefix(mark): datetime.fromisoformat(text)
+        for name, text in told.items()
+        if name.startswith(mark)
+    }
 
 
 def _check_rows(manifest: Manifest, training: TrainingSet, remedy: str = MAKE_ANEW) -> None:

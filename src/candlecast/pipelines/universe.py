@@ -37,7 +37,8 @@ class Market:
     """Adjusted prices of a universe as known at `as_of`, with each ticker's calendar.
 
     `simulated` names the symbols that have no bar that was ever traded. `facts` are what is known
-    besides prices, where somebody asked for features made of them (`with_facts`).
+    besides prices, where somebody asked for features made of them (`with_facts`). `beside` is the
+    same universe in other timeframes, where a model looks at them (`sequences.with_timeframes`).
     """
 
     timeframe: Timeframe
@@ -46,6 +47,7 @@ class Market:
     calendars: dict[str, TradingCalendar]
     simulated: frozenset[str] = frozenset()
     facts: Facts | None = None
+    beside: tuple[Market, ...] = ()
 
     @cached_property
     def tickers(self) -> tuple[str, ...]:
@@ -62,6 +64,8 @@ class Market:
             digest.update(np.ascontiguousarray(values).tobytes())
         if self.facts is not None:
             digest.update(self.facts.sha256().encode())
+        for other in self.beside:
+            digest.update(f"{other.timeframe}{other.sha256()}".encode())
         return digest.hexdigest()
 
 

@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from candlecast.store.ledger_tables import ml_prediction_sources, ml_predictions
 from candlecast.store.statements import as_sql
 from candlecast.store.tables import (
+    explanations,
     ml_features_ohlcv,
     ml_features_sentiment,
     ml_labels,
@@ -34,7 +35,7 @@ def create_views(connection: sa.Connection, names: Sequence[str] = NAMES) -> Non
     queries = {
         "preds": _preds,
         "ml_models_metadata": _models_metadata,
-        "ml_predictions_flat": _predictions_flat,
+        "ml_predictions_flat": lambda: _predictions_flat(connection),
         "features": lambda: _features(connection),
         "ml_labels_flat": _labels_flat,
     }
@@ -129,9 +130,13 @@ def _models_metadata() -> sa.Select[tuple[object, ...]]:
     return sa.select(*(c for c in ml_model_versions.c if c.name not in hidden))
 
 
-def _predictions_flat() -> sa.Select[tuple[object, ...]]:
+def _predictions_flat(connection: sa.Connection) -> sa.Select[tuple[object, ...]]:
     p, source = ml_predictions, ml_prediction_sources
-    return (
+    kept = explanations.alias("attention")
+    # The oldest revisions keep no explanations, and have this view all the same.
+    is_kept = sa.inspect(connection).has_table(explanations.name)
+    weights = kept.c.content if is_kept else sa.cast(sa.null(), sa.Text())
+    rows = (
         sa.select(
             p.c.id,
             symbols.c.ticker,
@@ -148,8 +153,12 @@ def _predictions_flat() -> sa.Select[tuple[object, ...]]:
             p.c.label,
             p.c.confidence,
             p.c.label.label("signal"),
-            sa.cast(sa.null(), sa.Text()).label("attention_weights"),
+            weights.label("attention_weights"),
         )
         .join_from(p, source, source.c.id == p.c.source_id)
         .join(symbols, symbols.c.id == p.c.symbol_id)
     )
+    if not is_kept:
+        return rows
+    is_own = sa.and_(kept.c.prediction_id == p.c.id, kept.c.kind == "attention")
+    return rows.outerjoin(kept, is_own)

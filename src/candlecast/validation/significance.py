@@ -76,7 +76,7 @@ def skill_test(
     """
     if not 0 <= margin < 1:
         raise InvalidSpec(f"margin lies in [0, 1), not {margin}")
-    ours, theirs = _by_date(np.stack([score, reference]), when)
+    ours, theirs = by_date(np.stack([score, reference]), when)
     n_dates, loss = len(ours), float(theirs.mean()) if len(theirs) else 0.0
     difference = (1 - margin) * theirs - ours
     saved = float((theirs - ours).mean()) / loss if loss > 0 else math.nan
@@ -105,11 +105,11 @@ def mean_interval(
 
     It is cut to the range of `values` (a hit rate stays within 0 and 1); NaN are left out.
     """
-    (by_date,) = _by_date(values[None, :], when)
-    length = block_length(len(by_date), horizon_bars)
-    if not is_enough(len(by_date), length):
+    (series,) = by_date(values[None, :], when)
+    length = block_length(len(series), horizon_bars)
+    if not is_enough(len(series), length):
         return None
-    low, high = _Resampled(by_date, length, seed).interval(level)
+    low, high = _Resampled(series, length, seed).interval(level)
     return max(low, float(np.nanmin(values))), min(high, float(np.nanmax(values)))
 
 
@@ -183,8 +183,8 @@ def _starts(n: int, n_drawn: int, n_resamples: int, seed: int) -> NDArray[np.int
     return np.random.default_rng(seed).integers(0, n, (n_drawn, n_resamples))
 
 
-def _by_date(rows: FloatArray, when: NDArray[np.datetime64]) -> FloatArray:
-    # (n_series, n_rows) to (n_series, n_dates): means over the rows complete in all series.
+def by_date(rows: FloatArray, when: NDArray[np.datetime64]) -> FloatArray:
+    """(n_series, n_rows) to (n_series, n_dates): means over the rows complete in all series."""
     is_known = ~np.isnan(rows).any(axis=0)
     dates, where = np.unique(when[is_known], return_inverse=True)
     counts = np.bincount(where, minlength=len(dates))

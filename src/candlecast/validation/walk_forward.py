@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Self, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,10 @@ from candlecast.domain.examples import Examples, Rows
 from candlecast.domain.specs import SplitSpec
 from candlecast.errors import LeakageError, ModelError, NotEnoughHistory
 from candlecast.validation.splits import Split, walk_forward_splits
+
+Fit: TypeAlias = Callable[[Examples], Forecaster]
+OnFold: TypeAlias = Callable[[int, int], None]
+OnModel: TypeAlias = Callable[[int, Forecaster], None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,27 +33,61 @@ class Fold:
     train_until: np.datetime64
     rows: NDArray[np.intp]
     quantiles: FloatArray
+    is_holdout: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class OutOfSample:
+    """The out-of-sample forecasts of a whole run, oldest span first.
+
+    Attributes
+    ----------
+    rows : (n_rows,) positions in the examples
+    quantiles : (n_rows, n_horizons, 17) of the log return
+    fold : (n_rows,) the number of the span of each row, from 1
+    is_holdout : (n_rows,) whether the span belongs to the final holdout
+    """
+
+    rows: NDArray[np.intp]
+    quantiles: FloatArray
+    fold: NDArray[np.int64]
+    is_holdout: NDArray[np.bool_]
+
+    @classmethod
+    def of(cls, folds: Sequence[Fold]) -> Self:
+        """All rows of `folds`, one after the other."""
+        sizes = [len(fold.rows) for fold in folds]
+        return cls(
+            np.concatenate([fold.rows for fold in folds]),
+            np.concatenate([fold.quantiles for fold in folds]),
+            np.repeat([fold.number for fold in folds], sizes),
+            np.repeat([fold.is_holdout for fold in folds], sizes),
+        )
 
 
 def walk_forward(
-    fit: Callable[[Examples], Forecaster],
+    fit: Fit,
     examples: Examples,
     spec: SplitSpec,
-    on_fold: Callable[[int, int], None] | None = None,
+    on_fold: OnFold | None = None,
+    on_model: OnModel | None = None,
 ) -> list[Fold]:
     """The folds of a walk-forward run; `fit` makes a fresh model of each span's training examples.
 
     Rows are forecast whether or not their outcome is known, and the model sees no outcome of
-    theirs. `on_fold(done, total)` hears of progress. Raises NotEnoughHistory when a span has
-    nothing to train on, BadFrame or ModelError when a model does not return quantiles.
+    theirs. `on_fold(done, total)` hears of progress, `on_model(number, model)` of the model of
+    each fold. Raises NotEnoughHistory when a span has nothing to train on, BadFrame or ModelError
+    when a model does not return quantiles.
     """
     splits = walk_forward_splits(examples.as_of, spec)
     folds = []
     for done, split in enumerate(splits, 1):
         model = fit(_training(examples, split))
         rows = split.test_rows(examples.as_of)
-        quantiles = _forecast(model, examples.take(rows).without_outcomes())
-        folds.append(Fold(split.number, split.train_until, rows, quantiles))
+        quantiles = forecast_quantiles(model, examples.take(rows).without_outcomes())
+        folds.append(Fold(split.number, split.train_until, rows, quantiles, split.is_holdout))
+        if on_model is not None:
+            on_model(split.number, model)
         if on_fold is not None:
             on_fold(done, len(splits))
     return folds
@@ -69,7 +108,7 @@ def check_known(examples: Examples, instant: np.datetime64) -> Examples:
 
 
 def _training(examples: Examples, split: Split) -> Examples:
-    training = examples.known_by(split.train_until)
+    training = split.training(examples)
     if not len(training):
         raise NotEnoughHistory(
             f"no outcome was known by {split.train_until}, so split {split.number} (from "
@@ -79,7 +118,8 @@ def _training(examples: Examples, split: Split) -> Examples:
     return check_known(training, split.train_until)
 
 
-def _forecast(model: Forecaster, rows: Rows) -> FloatArray:
+def forecast_quantiles(model: Forecaster, rows: Rows) -> FloatArray:
+    """What `model` says of `rows`; BadFrame or ModelError when that are no quantiles of them."""
     quantiles = check_quantiles(model.predict(rows))
     expected = (len(rows), len(rows.horizons), N_LEVELS)
     if quantiles.shape != expected:

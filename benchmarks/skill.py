@@ -1,0 +1,161 @@
+"""Measure skill out of sample on real markets and write docs/skill.md.
+
+``make bench-skill``, or parts: ``make bench-skill ARGS='--markets us_daily --only har,linear'``.
+What was measured before stays on the page until it is measured again; forecasts are made in memory
+and scored, nothing is put into a ledger. References come first: the others are held against them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import replace
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import m6
+import numpy as np
+from candlecast.pipelines.sequences import with_sequences
+
+from candlecast.domain.market import SystemClock
+from candlecast.domain.specs import ExperimentSpec
+from candlecast.pipelines.dataset import TrainingSet, make_training_set, read_training_market
+from candlecast.pipelines.demands import resolved
+from candlecast.pipelines.evaluate import out_of_sample
+from candlecast.store.stores import Stores
+from skill_page import page
+from skill_scores import LEVELS, REFERENCES, Scored, score
+from skill_sets import DATA, KEPT, MARKETS, ROOT, Market, data_sha256, open_market
+
+EXPERIMENTS = ROOT / "experiments"
+RESULTS = Path(__file__).with_name("skill.json")
+DOCUMENT = ROOT / "docs" / "skill.md"
+M6 = "m6"
+
+
+def main() -> None:
+    options = _options()
+    known = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
+    for name in options.markets:
+        if name == M6:
+            known[M6] = m6.measure()
+        else:
+            _measure_market(name, options.only, known)
+        _write(known)
+    _write(known)
+
+
+def _measure_market(name: str, experiments: list[str], known: dict[str, Any]) -> None:
+    market, stores = MARKETS[name], open_market(name)
+    found = known.setdefault(name, {})
+    found["data"] = {"file": market.file, "sha256": data_sha256(market)}
+    made: dict[str, TrainingSet] = {}
+    for experiment in experiments:
+        spec = spec_of(experiment, market)
+        started_at = perf_counter()
+        training = _training_set(stores, spec, made)
+        prepared_at = perf_counter()
+        forecasts = out_of_sample(training)
+        seconds = perf_counter() - prepared_at
+        scored = score(training, forecasts, market)
+        _keep(name, experiment, scored)
+        found[experiment] = {
+            "spec_id": spec.id,
+            "seconds": seconds,
+            "seconds_of_rows": prepared_at - started_at,
+            "measured_at": f"{SystemClock().now():%Y-%m-%d %H:%M UTC}",
+            "horizons": {
+                horizon: _against(name, experiment, horizon, own, market)
+                for horizon, own in scored.items()
+            },
+        }
+        _tell(name, experiment, found[experiment])
+        _write(known)
+    stores.close()
+
+
+def spec_of(experiment: str, market: Market) -> ExperimentSpec:
+    """The experiment of the file with that name, on the timeframe and horizons of the market."""
+    spec = ExperimentSpec.from_toml(EXPERIMENTS / f"{experiment}.toml")
+    model = spec.model
+    if model.tensors is not None:
+        tensors = replace(model.tensors, timeframes=market.tensors)
+        model = replace(model, tensors=tensors)
+    return replace(
+        spec,
+        timeframe=market.timeframe,
+        symbols=(),
+        labels=replace(spec.labels, horizons=market.horizons),
+        splits=market.splits,
+        model=model,
+    )
+
+
+def _training_set(
+    stores: Stores, spec: ExperimentSpec, made: dict[str, TrainingSet]
+) -> TrainingSet:
+    # The rows are the same for all that look at the same features.
+    key = spec.features.id
+    if key not in made:
+        market = read_training_market(stores, spec, None)
+        made[key] = make_training_set(resolved(spec, market), market)
+    base = made[key]
+    own = replace(base, spec=resolved(spec, base.market))
+    return with_sequences(stores, own)
+
+
+def _keep(market: str, experiment: str, scored: dict[str, Scored]) -> None:
+    for horizon, own in scored.items():
+        folder = KEPT / "losses" / market
+        folder.mkdir(parents=True, exist_ok=True)
+        np.savez(folder / f"{experiment}-{horizon}.npz", dates=own.dates, loss=own.losses)
+
+
+def _against(
+    name: str, experiment: str, horizon: str, own: Scored, market: Market
+) -> dict[str, Any]:
+    # The summary, with how it compares with each reference that was measured on the same dates.
+    summary = own.summary | {"floor": market.floors[horizon], "against": {}}
+    for reference in REFERENCES:
+        path = KEPT / "losses" / name / f"{reference}-{horizon}.npz"
+        if reference != experiment and path.exists():
+            with np.load(path) as kept:
+                summary["against"][reference] = own.against(kept["dates"], kept["loss"])
+    return summary
+
+
+def _tell(market: str, experiment: str, found: dict[str, Any]) -> None:
+    for horizon, own in found["horizons"].items():
+        covered = ", ".join(f"{own['coverage'][f'{level:g}']['share']:.2%}" for level in LEVELS)
+        print(
+            f"{market} {experiment} {horizon}: skill {own['skill']:+.2%}, coverage {covered}, "
+            f"{found['seconds']:.0f} s",
+            flush=True,
+        )
+
+
+def _write(known: dict[str, Any]) -> None:
+    RESULTS.write_text(json.dumps(known, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    DOCUMENT.write_text(page(known, SystemClock().now()), encoding="utf-8")
+
+
+def _options() -> argparse.Namespace:
+    experiments = sorted(path.stem for path in EXPERIMENTS.glob("*.toml"))
+    experiments.sort(key=lambda name: (name not in REFERENCES, name))
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--markets", default=",".join([*MARKETS, M6]))
+    parser.add_argument("--only", default=",".join(experiments), help="experiments, with commas")
+    options = parser.parse_args()
+    for name, known in (("markets", [*MARKETS, M6]), ("only", experiments)):
+        chosen = [part for part in getattr(options, name).split(",") if part]
+        if unknown := [part for part in chosen if part not in known]:
+            parser.error(f"there is no {', '.join(unknown)}; use {', '.join(known)}")
+        setattr(options, name, sorted(chosen, key=known.index))
+    if not DATA.exists():
+        parser.error(f"NO REAL DATA: {DATA} is absent, so no skill can be measured")
+    return options
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,223 @@
+"""Is it more than luck? The tests and intervals of an evaluation, and its verdicts in words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Final
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from candlecast import metrics
+from candlecast.domain.distribution import FloatArray
+from candlecast.domain.market import Horizon
+from candlecast.pipelines.dataset import TrainingSet
+from candlecast.pipelines.label import compute_labels
+from candlecast.pipelines.report import SEED, verdict
+from candlecast.reports.cards import ALL
+from candlecast.reports.scored import CLIMATOLOGY, reference_names
+from candlecast.validation.comparison import diebold_mariano
+from candlecast.validation.significance import (
+    SIGNIFICANCE,
+    SKILL,
+    TOO_LITTLE_DATA,
+    SkillTest,
+    mean_interval,
+    reference_margin,
+    skill_test,
+)
+from candlecast.validation.uniformity import uniformity_test
+
+OVERALL: Final = "overall"
+N_PAST: Final = "n_past"
+
+
+def past_counts(training: TrainingSet) -> FloatArray:
+    """(n_rows, n_horizons): how many outcomes of its symbol were known at each row's as_of."""
+    labels = compute_labels(training.spec.labels, training.market).drop_nulls("value")
+    keys = training.keys.select("symbol", "as_of").with_row_index("row").sort("as_of")
+    counts = []
+    for horizon in training.rows.horizons:
+        known = labels.filter(pl.col("horizon") == horizon).sort("end_at")
+        known = known.select("symbol", "end_at", n=pl.int_range(1, pl.len() + 1).over("symbol"))
+        found = keys.join_asof(
+            known, left_on="as_of", right_on="end_at", by="symbol", check_sortedness=False
+        )
+        counts.append(found.sort("row")["n"].fill_null(0).to_numpy().astype(float))
+    return np.column_stack(counts)
+
+
+def comparisons(rows: pl.DataFrame) -> pl.DataFrame:
+    """Each horizon and part against each reference: skill, its interval, and two tests.
+
+    `rows` are those of `reports.scored.score` with `n_past`. The loss ``crps`` is about the
+    distribution, ``brier`` about the direction. The skill and its block-bootstrap interval are
+    of losses averaged by date; `p_value` is that of `skill_test`, `dm_p_value` of Diebold and
+    Mariano's, both one-sided against the reference being as good.
+    """
+    found = []
+    for horizon, part, own in parts(rows):
+        for loss, name in _pairs(rows):
+            tested = _skill(own, loss, name)
+            low, high = tested.skill_interval or (None, None)
+            found.append(
+                {
+                    "horizon": horizon,
+                    "part": part,
+                    "loss": loss,
+                    "reference": name,
+                    "skill": tested.skill,
+                    "low": low,
+                    "high": high,
+                    "p_value": tested.p_value,
+                    **_diebold_mariano(own, loss, name),
+                    "verdict": tested.verdict,
+                    "n_dates": tested.n_dates,
+                }
+            )
+    return pl.DataFrame(found, infer_schema_length=None).with_columns(
+        pl.selectors.float().fill_nan(None)
+    )
+
+
+def uniformity(rows: pl.DataFrame) -> pl.DataFrame:
+    """The test of the PIT of each horizon and part, with what its shape says."""
+    found = []
+    for horizon, part, own in parts(rows):
+        tested = uniformity_test(
+            own["pit"].to_numpy(), _dates(own), horizon_bars=own["horizon_bars"][0]
+        )
+        named = {"horizon": horizon, "part": part, "p_value": tested.p_value}
+        found.append(named | tested.moments | {"n_dates": tested.n_dates})
+    return pl.DataFrame(found, infer_schema_length=None)
+
+
+def with_intervals(calibration: pl.DataFrame, rows: pl.DataFrame) -> pl.DataFrame:
+    """`calibration` with the 95 % block-bootstrap interval of each coverage as `low`, `high`."""
+    groups = {(horizon, part): own for horizon, part, own in parts(rows)}
+
+    def interval(row: dict[str, Any]) -> tuple[float | None, float | None]:
+        if row["kind"] != "coverage":
+            return row["low"], row["high"]
+        own = groups[row["horizon"], row["part"]]
+        distance = np.abs(own["pit"].to_numpy() - 0.5)
+        is_inside = (distance <= row["expected"] / 2 + metrics.EDGE).astype(float)
+        return _interval(own, is_inside)
+
+    found = [interval(row) for row in calibration.iter_rows(named=True)]
+    return calibration.with_columns(
+        pl.Series("low", [low for low, _ in found], pl.Float64),
+        pl.Series("high", [high for _, high in found], pl.Float64),
+    )
+
+
+def with_direction_intervals(overall: pl.DataFrame, rows: pl.DataFrame) -> pl.DataFrame:
+    """The cards by part with the interval of the direction accuracy beside it."""
+    groups = {(horizon, part): own for horizon, part, own in parts(rows)}
+    found = [
+        _interval(own := groups[horizon, part], own["hit"].to_numpy())
+        for horizon, part in overall.select("horizon", "part").iter_rows()
+    ]
+    return overall.with_columns(
+        pl.Series("direction_accuracy_low", [low for low, _ in found], pl.Float64),
+        pl.Series("direction_accuracy_high", [high for _, high in found], pl.Float64),
+    )
+
+
+def verdicts(rows: pl.DataFrame) -> dict[str, dict[str, dict[str, str]]]:
+    """By part, then ``overall`` or horizon: the verdict and a sentence for a trader."""
+    found: dict[str, dict[str, dict[str, str]]] = {}
+    for horizon, part, own in [*_wholes(rows), *parts(rows)]:
+        shape, direction = (_skill(own, loss, CLIMATOLOGY) for loss in ("crps", "brier"))
+        phrase = verdict(shape.verdict, direction.verdict)
+        sentence = _sentence(shape, direction)
+        found.setdefault(part, {})[horizon] = {"verdict": phrase, "sentence": sentence}
+    return found
+
+
+def parts(rows: pl.DataFrame) -> Iterator[tuple[str, str, pl.DataFrame]]:
+    """Horizon, part and rows: of each horizon all, then development and holdout."""
+    for horizon in sorted(rows["horizon"].unique(), key=lambda name: Horizon.parse(name).rank):
+        own = rows.filter(pl.col("horizon") == horizon)
+        yield horizon, ALL, own
+        for part in sorted(own["part"].unique()):
+            yield horizon, part, own.filter(pl.col("part") == part)
+
+
+def _wholes(rows: pl.DataFrame) -> list[tuple[str, str, pl.DataFrame]]:
+    # Outcomes of different length are no one series: each score is put in units of its horizon's
+    # reference before they are averaged.
+    unit = pl.col(f"crps_{CLIMATOLOGY}").mean().over("horizon")
+    scaled = rows.with_columns(pl.col("crps") / unit, pl.col(f"crps_{CLIMATOLOGY}") / unit)
+    named = [
+        (part, scaled.filter(pl.col("part") == part)) for part in sorted(rows["part"].unique())
+    ]
+    return [(OVERALL, part, own) for part, own in [(ALL, scaled), *named]]
+
+
+def _pairs(rows: pl.DataFrame) -> list[tuple[str, str]]:
+    return [("crps", name) for name in reference_names(rows)] + [("brier", CLIMATOLOGY)]
+
+
+def _skill(rows: pl.DataFrame, loss: str, reference: str) -> SkillTest:
+    n_bars = rows["horizon_bars"].to_numpy()
+    is_estimated = reference == CLIMATOLOGY
+    margin = reference_margin(rows[N_PAST].to_numpy(), n_bars) if is_estimated else 0.0
+    return skill_test(
+        rows[loss].to_numpy(),
+        rows[f"{loss}_{reference}"].to_numpy(),
+        _dates(rows),
+        horizon_bars=int(n_bars.max()),
+        seed=SEED,
+        margin=margin,
+    )
+
+
+def _diebold_mariano(rows: pl.DataFrame, loss: str, reference: str) -> dict[str, float | None]:
+    found = diebold_mariano(
+        rows[loss].to_numpy(),
+        rows[f"{loss}_{reference}"].to_numpy(),
+        _dates(rows),
+        horizon_bars=int(rows["horizon_bars"].max()),  # type: ignore[arg-type]
+    )
+    return {"dm_statistic": found.statistic, "dm_p_value": found.p_better}
+
+
+def _interval(rows: pl.DataFrame, values: FloatArray) -> tuple[float | None, float | None]:
+    n_bars = int(rows["horizon_bars"][0])
+    found = mean_interval(values, _dates(rows), horizon_bars=n_bars, seed=SEED)
+    return found or (None, None)
+
+
+def _dates(rows: pl.DataFrame) -> NDArray[np.datetime64]:
+    return rows["as_of"].to_numpy()
+
+
+def _sentence(shape: SkillTest, direction: SkillTest) -> str:
+    if TOO_LITTLE_DATA in {shape.verdict, direction.verdict}:
+        return (
+            f"{shape.n_dates} dates are too few to tell skill from luck: bring more history, "
+            "and trust no number here until then."
+        )
+    assert shape.skill_interval is not None
+    saved, low, high = (f"{100 * share:+.1f} %" for share in (shape.skill, *shape.skill_interval))
+    if shape.verdict == SKILL:
+        how_far = (
+            "How far prices move is forecast better than by each symbol's own past: loss saved "
+            f"{saved}, 95 % interval {low} to {high}."
+        )
+    else:
+        how_far = (
+            "How far prices move is not shown to be forecast better than by each symbol's own "
+            f"past: loss saved {saved}, 95 % interval {low} to {high}; p = {shape.p_value:.2g}, "
+            f"where at most {SIGNIFICANCE:g} would be proof."
+        )
+    where = (
+        "Which way they move is told better than by chance."
+        if direction.verdict == SKILL
+        else "Which way they move is not told better than by chance: use the ranges, not the sign."
+    )
+    if SKILL not in {shape.verdict, direction.verdict}:
+        where = "Nor is which way: do not trade on this model."
+    return f"{how_far} {where}"

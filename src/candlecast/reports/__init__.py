@@ -1,0 +1,1 @@
+"""Evaluations as frames, plots, pages and files."""

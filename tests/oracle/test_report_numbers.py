@@ -1,0 +1,236 @@
+"""Every number of a report beside one that is counted row by row."""
+
+import math
+from bisect import bisect_left
+from statistics import NormalDist, fmean, stdev
+
+import numpy as np
+import polars as pl
+import pytest
+from scipy.stats import pearsonr, spearmanr
+
+from candlecast.domain.distribution import LEVELS, mean
+from candlecast.pipelines import evidence
+from candlecast.reports.calibration import calibration
+from candlecast.reports.cards import ALL, BANDS, by_part, cards, confusions
+from candlecast.reports.scored import CLASSES
+from candlecast.validation.significance import SKILL
+from evaluations import made_of, scored_rows
+from markets import make_examples
+
+EXAMPLES = make_examples(seed=5, n_days=70)
+MADE = made_of(EXAMPLES)
+
+
+def twins(threshold="scaled"):
+    """One plain record for each forecast and horizon, made in a loop."""
+    found = []
+    for at, row in enumerate(MADE.rows):
+        for horizon, name in enumerate(EXAMPLES.horizons):
+            y = EXAMPLES.y[row, horizon]
+            if math.isnan(y):
+                continue
+            q = MADE.quantiles[at, horizon].tolist()
+            past = EXAMPLES.climatology[row, horizon].tolist()
+            wide = [1.5 * value for value in q]
+            if threshold == "scaled":
+                low, high = (at_score(past, NORMAL.inv_cdf(level)) for level in (1 / 3, 2 / 3))
+            else:
+                low, high = math.log(0.98), math.log(1.02)
+            below, above = cdf(q, low), 1 - cdf(q, high)
+            classes = (below, 1 - below - above, above)
+            said = max((1, 0, 2), key=lambda code, c=classes: (c[code], code == 1))
+            came = 2 if y > high else 0 if y < low else 1
+            reached = [came <= code for code in range(3)]
+            up = 1 - cdf(q, 0.0)
+            found.append(
+                {
+                    "horizon": name,
+                    "symbol": EXAMPLES.tickers[EXAMPLES.symbol[row]],
+                    "date": EXAMPLES.as_of[row],
+                    "fold": int(MADE.fold[at]),
+                    "part": "holdout" if MADE.is_holdout[at] else "development",
+                    "y": y,
+                    "mean": float(mean(np.array(q))),
+                    "median": q[8],
+                    "up": up,
+                    "came": came,
+                    "said": said,
+                    "pit": cdf(q, y),
+                    "hit": (up > 0.5) == (y > 0),
+                    "brier": (up - (y > 0)) ** 2,
+                    "rps": sum((sum(classes[: c + 1]) - reached[c]) ** 2 for c in range(3)) / 3,
+                    "pinball": pinball(q, y, LEVELS, q),
+                    "crps": crps(q, y),
+                    "crps_past": crps(past, y),
+                    "crps_wide": crps(wide, y),
+                    "pinball_past": pinball(past, y, LEVELS, past),
+                    "brier_past": (1 - cdf(past, 0.0) - (y > 0)) ** 2,
+                }
+            )
+    return found
+
+
+NORMAL = NormalDist()
+SCORES = [NORMAL.inv_cdf(level) for level in LEVELS]
+PERCENTILES = [NORMAL.inv_cdf(n / 100) for n in range(1, 100)]
+
+
+def cdf(q, value):
+    """P(return <= value) of the interpolated quantiles, by bisection of the normal score."""
+    low, high = -9.0, 9.0
+    for _ in range(45):
+        middle = (low + high) / 2
+        low, high = (middle, high) if at_score(q, middle) <= value else (low, middle)
+    return NORMAL.cdf(low)
+
+
+def at_score(q, z):
+    right = min(max(bisect_left(SCORES, z), 1), len(q) - 1)
+    share = (z - SCORES[right - 1]) / (SCORES[right] - SCORES[right - 1])
+    return q[right - 1] + share * (q[right] - q[right - 1])
+
+
+def pinball(q, y, levels, values):
+    return fmean(
+        level * (y - v) if y >= v else (1 - level) * (v - y)
+        for level, v in zip(levels, values, strict=True)
+    )
+
+
+def crps(q, y):
+    levels = [n / 100 for n in range(1, 100)]
+    return 2 * pinball(q, y, levels, [at_score(q, z) for z in PERCENTILES])
+
+
+TWINS = twins()
+ROWS = scored_rows(EXAMPLES, MADE)
+
+
+def naive_card(own):
+    from sklearn.metrics import accuracy_score, precision_recall_fscore_support, r2_score
+
+    y, means = [r["y"] for r in own], [r["mean"] for r in own]
+    came, said = [r["came"] for r in own], [r["said"] for r in own]
+    squares = fmean((m - v) ** 2 for m, v in zip(means, y, strict=True))
+    card = {
+        "n": len(own),
+        "n_dates": len({r["date"] for r in own}),
+        "mse": squares,
+        "rmse": squares**0.5,
+        "mae": fmean(abs(r["median"] - r["y"]) for r in own),
+        "r2": r2_score(y, means),
+        "direction_accuracy": fmean(r["hit"] for r in own),
+        "accuracy": accuracy_score(came, said),
+        **{name: fmean(r[name] for r in own) for name in ("pinball", "crps", "brier", "rps")},
+        "crps_skill_climatology": saved(own, "crps", "crps_past"),
+        "crps_skill_wide": saved(own, "crps", "crps_wide"),
+        "pinball_skill_climatology": saved(own, "pinball", "pinball_past"),
+        "brier_skill_climatology": saved(own, "brier", "brier_past"),
+    }
+    for level in BANDS:
+        inside = [abs(r["pit"] - 0.5) <= level / 2 for r in own]
+        card[f"coverage_{level * 100:g}"] = fmean(inside)
+    scores = precision_recall_fscore_support(came, said, labels=range(3), zero_division=np.nan)
+    for name, values in zip(("precision", "recall", "f1"), scores[:3], strict=True):
+        card |= {f"{name}_{label}": v for label, v in zip(CLASSES, values, strict=True)}
+    for prefix, correlation in (("", pearsonr), ("rank_", spearmanr)):
+        found = []
+        for date in sorted({r["date"] for r in own}):
+            day = [r for r in own if r["date"] == date]
+            if len(day) > 1:
+                found.append(correlation([r["mean"] for r in day], [r["y"] for r in day])[0])
+        if found:
+            card |= {f"{prefix}ic": fmean(found), f"{prefix}icir": fmean(found) / stdev(found)}
+    return card
+
+
+def saved(own, loss, reference):
+    return 1 - sum(r[loss] for r in own) / sum(r[reference] for r in own)
+
+
+def check(frame, by, groups):
+    assert len(frame) == len(groups)
+    for row in frame.to_dicts():
+        expected = naive_card(groups[tuple(row[name] for name in ("horizon", *by))])
+        for name, value in expected.items():
+            if value == value:
+                assert row[name] == pytest.approx(value, rel=1e-7, abs=1e-9), (name, row)
+
+
+def grouped(*names):
+    groups = {}
+    for record in TWINS:
+        groups.setdefault(tuple(record[name] for name in ("horizon", *names)), []).append(record)
+    return groups
+
+
+def test_every_score_of_a_horizon_and_a_part_is_that_of_a_loop_over_its_rows():
+    whole = {(horizon, ALL): own for (horizon,), own in grouped().items()}
+    check(by_part(ROWS), ["part"], whole | grouped("part"))
+
+
+def test_scores_by_fold_and_by_symbol_are_those_of_a_loop_over_their_rows():
+    check(cards(ROWS, ["fold"]), ["fold"], grouped("fold"))
+    check(cards(ROWS, ["symbol"]), ["symbol"], grouped("symbol"))
+    assert cards(ROWS, ["year"])["n"].sum() == len(TWINS)
+
+
+def test_a_fixed_threshold_makes_other_classes():
+    fixed = scored_rows(EXAMPLES, MADE, "fixed:0.02")
+    expected = [(r["came"], r["said"]) for r in twins("fixed:0.02")]
+    assert sorted(fixed.select("came", "said").rows()) == sorted(expected)
+
+
+def test_the_confusion_counts_each_pair():
+    found = {tuple(row[:4]): row[4] for row in confusions(ROWS).iter_rows()}
+    for record in TWINS:
+        for part in (ALL, record["part"]):
+            found[record["horizon"], part, CLASSES[record["came"]], CLASSES[record["said"]]] -= 1
+    assert set(found.values()) == {0}
+
+
+def test_the_calibration_counts_bands_pits_and_rises():
+    frame = calibration(ROWS)
+    assert frame.filter(kind="coverage", part=ALL).height == len(BANDS) * 2
+    for (horizon,), own in grouped().items():
+        pits = np.sort([r["pit"] for r in own])
+        for row in frame.filter(kind="pit", part=ALL, horizon=horizon).to_dicts():
+            share = np.mean((pits >= row["lower"]) & (pits < row["upper"]))
+            assert row["observed"] == pytest.approx(share, abs=1e-9)
+        for row in frame.filter(kind="coverage", part=ALL, horizon=horizon).to_dicts():
+            inside = np.mean(np.abs(pits - 0.5) <= row["expected"] / 2)
+            assert (row["observed"], row["n"]) == (pytest.approx(inside), len(own))
+        bins = frame.filter(kind="reliability", part=ALL, horizon=horizon)
+        assert bins["n"].sum() == len(own)
+        assert bins["expected"].is_sorted()
+        assert ((bins["low"] <= bins["observed"]) & (bins["observed"] <= bins["high"])).all()
+        rises = (bins["observed"] * bins["n"]).sum()
+        assert rises == pytest.approx(sum(r["y"] > 0 for r in own))
+        said = (bins["expected"] * bins["n"]).sum()
+        assert said == pytest.approx(sum(r["up"] for r in own), rel=1e-9)
+
+
+def test_the_comparison_averages_by_date_and_its_tests_tell_a_wider_reference_apart():
+    examples = make_examples(seed=6, n_days=900, volatility_signal=0.5)
+    rows = scored_rows(examples, made_of(examples))
+    found = evidence.comparisons(rows)
+    row = found.row(
+        by_predicate=(pl.col("horizon") == "1D")
+        & (pl.col("part") == ALL)
+        & (pl.col("reference") == "wide"),
+        named=True,
+    )
+    dates = rows.filter(horizon="1D").group_by("as_of").agg(pl.col("crps", "crps_wide").mean())
+    skill = 1 - dates["crps"].mean() / dates["crps_wide"].mean()
+    assert row["skill"] == pytest.approx(skill)
+    assert row["low"] < skill < row["high"]
+    assert row["verdict"] == SKILL
+    assert row["n_dates"] == len(dates)
+
+
+def test_intervals_stand_beside_the_coverage_and_around_it():
+    frame = evidence.with_intervals(calibration(ROWS), ROWS).filter(kind="coverage", part=ALL)
+    for row in frame.filter(horizon="1D").to_dicts():
+        assert row["low"] is None or row["low"] <= row["observed"] <= row["high"]
+    assert set(frame.columns) >= {"low", "high"}
