@@ -14,15 +14,15 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-import m6
 import numpy as np
-from candlecast.pipelines.sequences import with_sequences
 
+import m6
 from candlecast.domain.market import SystemClock
 from candlecast.domain.specs import ExperimentSpec
 from candlecast.pipelines.dataset import TrainingSet, make_training_set, read_training_market
 from candlecast.pipelines.demands import resolved
 from candlecast.pipelines.evaluate import out_of_sample
+from candlecast.pipelines.sequences import with_sequences
 from candlecast.store.stores import Stores
 from skill_page import page
 from skill_scores import LEVELS, REFERENCES, Scored, score
@@ -78,17 +78,12 @@ def _measure_market(name: str, experiments: list[str], known: dict[str, Any]) ->
 def spec_of(experiment: str, market: Market) -> ExperimentSpec:
     """The experiment of the file with that name, on the timeframe and horizons of the market."""
     spec = ExperimentSpec.from_toml(EXPERIMENTS / f"{experiment}.toml")
-    model = spec.model
-    if model.tensors is not None:
-        tensors = replace(model.tensors, timeframes=market.tensors)
-        model = replace(model, tensors=tensors)
     return replace(
         spec,
         timeframe=market.timeframe,
         symbols=(),
         labels=replace(spec.labels, horizons=market.horizons),
         splits=market.splits,
-        model=model,
     )
 
 

@@ -71,8 +71,9 @@ def _goals_of(market: Market, horizon: str, own: Mapping[str, Any]) -> Iterator[
     yield _goal(where, "CRPS skill", f"≥ {floor:.1%}", f"{own['skill']:.2%}", is_reached)
     for reference, told in own["against"].items():
         if reference != "climatology":
-            measured = f"{told['skill']:+.2%}, p = {told['p_value']:.2g}"
-            is_better = told["skill"] > 0 and told["p_value"] < MOST_P
+            p_value = told["p_value"]
+            measured = _compared(told)
+            is_better = told["skill"] > 0 and p_value is not None and p_value < MOST_P
             yield _goal(where, f"better than {reference}", f"p < {MOST_P}", measured, is_better)
     for level, covered in own["coverage"].items():
         gap = abs(covered["share"] - float(level))
@@ -135,7 +136,10 @@ def _row(name: str, told: Mapping[str, Any], horizon: str) -> tuple[str, ...]:
 
 
 def _compared(told: Mapping[str, Any] | None) -> str:
-    return "" if told is None else f"{told['skill']:+.2%} (p {told['p_value']:.2g})"
+    if told is None:
+        return ""
+    p_value = told["p_value"]
+    return f"{told['skill']:+.2%} ({'no test' if p_value is None else f'p {p_value:.2g}'})"
 
 
 def _by_year(market: Market, made: Mapping[str, Any]) -> Iterator[str]:

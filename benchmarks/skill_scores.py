@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-from candlecast.validation.comparison import diebold_mariano
 
 from candlecast import metrics
 from candlecast.domain import distribution as dist
 from candlecast.domain.distribution import FloatArray
 from candlecast.pipelines.dataset import TrainingSet
 from candlecast.pipelines.report import verdict
+from candlecast.validation.comparison import diebold_mariano
 from candlecast.validation.significance import mean_interval, reference_margin, skill_test
 from candlecast.validation.walk_forward import OutOfSample
 from skill_sets import Market
@@ -38,7 +38,7 @@ class Scored:
         """The share of the reference's loss that is saved, and whether that is more than luck."""
         if not np.array_equal(dates, self.dates):
             raise ValueError("the reference was measured on other dates; measure it again")
-        test = diebold_mariano(self.losses, losses, self.horizon_bars)
+        test = diebold_mariano(self.losses, losses, dates, horizon_bars=self.horizon_bars)
         return {"skill": 1 - self.losses.mean() / losses.mean(), "p_value": test.p_value}
 
 

@@ -43,7 +43,6 @@ class Market:
     timeframe: str
     floors: Mapping[str, float]
     splits: SplitSpec
-    tensors: tuple[str, ...]
     start: datetime | None = None
     end: datetime | None = None
     prepare: Callable[[pl.DataFrame], pl.DataFrame] = field(default=lambda bars: bars)
@@ -79,12 +78,11 @@ MARKETS = {
         calendar="XNYS",
         stored="1d",
         timeframe="1d",
-        floors={"1D": 0.045, "1W": 0.045},
-        splits=SplitSpec(n_splits=6, test_size=252),
-        tensors=("1d",),
+        floors={"1D": 0.045, "1W": 0.045, "1M": 0.01},
+        splits=SplitSpec(),
         start=_utc(2014),
         end=_utc(2021, 12, 31),
-        about="The walk-forward refits about once a year, in the holdout as before it.",
+        about="As `candlecast train experiments/default.toml` walks forward through these bars.",
     ),
     "b3_daily": Market(
         title="Brazilian stocks, daily",
@@ -94,7 +92,6 @@ MARKETS = {
         timeframe="1d",
         floors={"1D": 0.02, "1W": 0.01},
         splits=SplitSpec(n_splits=4),
-        tensors=("1d",),
         start=_utc(2010),
         end=_utc(2019, 12, 30),
         prepare=_on_sessions,
@@ -108,7 +105,6 @@ MARKETS = {
         timeframe="1d",
         floors={"1D": 0.03, "1W": 0.01},
         splits=SplitSpec(n_splits=4),
-        tensors=("1d",),
         prepare=_without_relisted,
         about="AAVE is left out: its bars change from one coin to another on 2020-10-03.",
     ),
@@ -120,7 +116,6 @@ MARKETS = {
         timeframe="1h",
         floors={"1h": 0.06, "1D": 0.02},
         splits=SplitSpec(n_splits=4),
-        tensors=("1h", "4h", "1d"),
     ),
     "vn_5m": Market(
         title="Vietnamese stocks, five minutes",
@@ -130,7 +125,6 @@ MARKETS = {
         timeframe="5m",
         floors={"30m": 0.05, "4h": 0.02},
         splits=SplitSpec(n_splits=4),
-        tensors=("5m", "15m", "1h", "1d"),
         about=(
             "Bars of one minute, made coarser. No calendar of this market is known to the library "
             "of calendars; Singapore's, whose hours contain its own, stands in."
@@ -144,7 +138,6 @@ MARKETS = {
         timeframe="5m",
         floors={"30m": 0.06, "4h": 0.02},
         splits=SplitSpec(n_splits=4),
-        tensors=("5m", "15m", "1h", "4h"),
         prepare=_one_venue,
         about="Where two venues overlap, the one whose name comes last in the alphabet counts.",
     ),

@@ -13,6 +13,7 @@ from candlecast.models.selection import Selection, select_features
 from candlecast.validation.splits import walk_forward_splits
 
 SPLITS = SplitSpec(n_splits=2, holdout_share=0.0)
+PENALTY = 50.0
 
 
 class LogDistances:
@@ -23,7 +24,7 @@ class LogDistances:
         is_known = ~np.isnan(distance)
         row = np.nonzero(is_known)[0]
         Z = np.column_stack([np.ones(len(row)), examples.X[row]])
-        gram = Z.T @ Z + np.eye(Z.shape[1])
+        gram = Z.T @ Z + PENALTY * np.eye(Z.shape[1])
         self.slopes = np.linalg.solve(gram, Z.T @ np.log(np.maximum(distance[is_known], 0.05)))
 
     def predict(self, rows: Rows) -> np.ndarray:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from candlecast.config import PREFIX, Settings
 from candlecast.domain.specs import ExperimentSpec
+from candlecast.store.database import LOCKS
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "src" / "candlecast"
@@ -162,6 +163,16 @@ def test_only_the_edges_catch_what_they_do_not_know():
                 if kind in {"everything", "Exception", "BaseException"} and not is_passed_on:
                     offenders.append(f"{place(module, node)}: catches {kind}")
     assert not offenders
+
+
+def test_every_lock_that_is_taken_has_a_number_on_a_server():
+    taken = {
+        name
+        for path in (ROOT / "src/candlecast/store").rglob("*.py")
+        for name in re.findall(r'lock="(\w+)"', path.read_text(encoding="utf-8"))
+    }
+    assert taken == set(LOCKS)
+    assert len(set(LOCKS.values())) == len(LOCKS)
 
 
 def test_no_module_has_a_name_that_says_nothing():

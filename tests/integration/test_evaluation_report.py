@@ -51,7 +51,9 @@ def test_the_report_tells_the_model_its_references_and_what_it_rests_on(home):
     references = {row["reference"] for row in values["comparisons"]}
     assert references == {"climatology", "ewma", "garch"}
     assert {row["part"] for row in values["overall"]} == {"all", "development", "holdout"}
-    assert len(values["top_features"]["permutation"]) == 10
+    assert set(values["top_features"]) == {"gain", "permutation", "contribution"}
+    assert all(len(top) == 10 for top in values["top_features"].values())
+    assert {one["kind"] for one in values["deletions"]} == {"contributions"}
     told = (home / "told.txt").read_text()
     assert "Importance by permutation" in told
     assert "report.html" in told
@@ -117,6 +119,8 @@ def test_a_served_model_explains_its_forecast(home):
     assert answer.code == 0, answer.err
     (told,) = answer.json()
     assert (told["symbol"], told["horizon"]) == ("AAPL", "1D")
-    assert told["contributions"]
+    sizes = [abs(one["value"]) for one in told["contributions"]]
+    assert sizes
+    assert sizes == sorted(sizes, reverse=True)
     assert (home / "aapl.svg").read_text().startswith("<svg")
-    assert next(iter(told["contributions"])) in call("explain", "AAPL").out
+    assert told["contributions"][0]["feature"] in call("explain", "AAPL").out

@@ -35,6 +35,7 @@ def counted(kind, runs):
     lines = [f"{kind} on {runs[0]}: {len(runs)} seeds in {seconds:.0f} s"]
     lines += [f"  {name}: {dict(counter)}" for name, counter in found.items()]
     sys.stdout.write("\n".join(["", *lines, ""]))
+    sys.stdout.flush()
     return found
 
 

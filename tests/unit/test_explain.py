@@ -139,6 +139,8 @@ def test_what_a_model_knows_is_found_inside_what_wraps_it():
     assert explain.attributed(Wrapped(Wrapped(knows))) is knows
     assert explain.attributed(Wrapped(Known())) is None
     assert explain.attentive(Wrapped(knows)) is None
+    assert explain.gains(Wrapped(knows)) == {"har_1": 1.0}
+    assert explain.gains(Known()) == {}
     (row, *_) = explain.named_contributions(knows, EXAMPLES.take(np.array([5])))
     expected = 0.6 * EXAMPLES.X[5, 0]
     assert row == [{"har_1": pytest.approx(expected)}] * 2

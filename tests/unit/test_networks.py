@@ -1,7 +1,10 @@
 """Networks find what lies in windows, say nothing where there is nothing, and are saved whole."""
 
+import subprocess
+import sys
 from dataclasses import replace
 from inspect import signature
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +14,7 @@ from candlecast.domain.catalog import FEATURES, MODELS, Attentive, SequenceModel
 from candlecast.domain.specs import TensorSpec
 from candlecast.errors import BadArtifact, FitFailed, InvalidSpec, NotFitted
 from candlecast.metrics import pinball
+from candlecast.models import network_training
 from candlecast.models.linear import Linear
 from candlecast.models.network import GRAPH, SequenceNetwork
 from candlecast.models.network_execution import Execution, choose_execution
@@ -145,6 +149,23 @@ def test_what_is_loaded_and_saved_again_is_the_same_to_the_last_bit(kind, learnt
 
 
 @every_kind
+def test_a_loaded_network_forecasts_without_torch(kind, learnt, tmp_path):
+    learnt[kind].save(tmp_path)
+    code = (
+        "import sys; from pathlib import Path; from candlecast.domain.catalog import MODELS; "
+        f"from planted_windows import remembered; model = MODELS.get({kind!r}); "
+        "model.load(Path(sys.argv[1])).predict(remembered(1, 20)); "
+        "print({'torch', 'safetensors', 'onnx'} & {*sys.modules})"
+    )
+    folder = Path(__file__).resolve().parents[1]
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    done = subprocess.run(
+        command, check=False, capture_output=True, text=True, cwd=folder, timeout=120
+    )
+    assert (done.stdout.strip(), done.stderr) == ("set()", "")
+
+
+@every_kind
 def test_the_weights_that_are_saved_are_those_of_the_graph(kind, learnt, tmp_path):
     import torch
     from safetensors.numpy import load_file
@@ -207,6 +228,8 @@ def test_on_a_gpu_it_is_compiled_and_in_bfloat16_and_on_a_cpu_neither():
     assert choose_execution("auto", has_cuda=False) == Execution("cpu", False, False)
     assert choose_execution("cpu", has_cuda=True) == Execution("cpu", False, False)
     assert choose_execution("auto", has_cuda=True) == Execution("cuda", True, True)
+    only_reduced = Execution("cuda", is_reduced=True, is_compiled=False)
+    assert choose_execution("cuda", has_cuda=True, is_compilable=False) == only_reduced
     with pytest.raises(InvalidSpec, match="no GPU here"):
         choose_execution("cuda", has_cuda=False)
 
@@ -223,6 +246,24 @@ def test_on_a_gpu_it_says_the_same(kind):
         for name in ("cpu", "cuda")
     ]
     assert losses[1] == pytest.approx(losses[0], rel=0.02)
+
+
+@every_kind
+def test_what_is_done_on_a_gpu_alone_works_as_far_as_a_cpu_can_show_it(kind, monkeypatch):
+    import torch
+
+    # Its precision, and what is given to the compiler.
+    compiled = []
+    monkeypatch.setattr(torch, "compile", lambda step: compiled.append(kind) or step)
+    monkeypatch.setattr(
+        network_training,
+        "choose_execution",
+        lambda *_, **given: Execution("cpu", True, given["is_compilable"]),
+    )
+    later = remembered(101, 1000)
+    found = loss(network(kind).fit(remembered(1, 2000)).predict(later), later)
+    assert found < 0.97 * loss(Linear().fit(remembered(1, 2000)).predict(later), later)
+    assert compiled == (["transformer"] if kind == "transformer" else [])
 
 
 def test_no_more_rows_and_batches_are_looked_at_than_allowed(monkeypatch):

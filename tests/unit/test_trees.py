@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -31,9 +32,10 @@ BOOSTED = {"xgboost": XgBoost, "catboost": CatBoost}
 every_booster = pytest.mark.parametrize("kind", BOOSTED)
 
 
-def standard_bins(n_bins: int = 11, seed: int = 0) -> tuple[ReturnBins, np.ndarray]:
-    target = np.random.default_rng(seed).standard_t(5, 20_000)
-    return ReturnBins.fitted(target, np.ones(len(target)), n_bins, 1e6), target
+@cache
+def standard_bins() -> tuple[ReturnBins, np.ndarray]:
+    target = np.random.default_rng(0).standard_t(5, 20_000)
+    return ReturnBins.fitted(target, np.ones(len(target)), 11, 1e6), target
 
 
 def test_base_rates_give_the_distribution_of_the_training_returns() -> None:

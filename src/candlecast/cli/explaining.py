@@ -71,18 +71,19 @@ def _values(one: Explanation) -> dict[str, Any]:
         "horizon": one.horizon,
         "as_of": one.as_of,
         "model_version": one.model_version,
-        "contributions": one.contributions,
+        "contributions": one.contributions
+        and [{"feature": name, "value": value} for name, value in one.contributions.items()],
         "attention": one.attention,
         "timeframes": one.timeframes,
     }
 
 
 def _tell(one: Explanation) -> None:
-    title = f"{one.symbol} {one.horizon}, as of {one.as_of:%Y-%m-%d %H:%M}, {one.model_version}"
+    typer.echo(f"{one.symbol} {one.horizon}, as of {one.as_of:%Y-%m-%d %H:%M}, {one.model_version}")
     if one.contributions is not None:
         top = sorted(one.contributions.items(), key=lambda item: -abs(item[1]))[:MAX_SHOWN]
         rows = [[name, f"{expm1(value):+.1%}"] for name, value in top]
-        echo_table(title, ("feature", "makes the range wider by"), rows)
+        echo_table("Features", ("feature", "makes the range wider by"), rows)
         typer.echo(f"{len(top)} of {len(one.contributions)} features with an effect")
     if one.attention is not None:
         weights = np.array(one.attention)
@@ -91,7 +92,7 @@ def _tell(one: Explanation) -> None:
             for at, name in enumerate(one.timeframes)
         ]
         columns = ("timeframe", "attention", "most on the bar so many back")
-        echo_table(title, columns, rows)
+        echo_table("Bars", columns, rows)
 
 
 def _drawn(one: Explanation) -> str:

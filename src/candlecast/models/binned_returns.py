@@ -57,7 +57,7 @@ class ReturnBins:
         trust = n_effective / (n_effective + SHAPE_PRIOR)
         grid = trust * own + (1 - trust) * float(target.std()) * GRID_SCORES
         scores = np.linspace(-OUTER_SCORE, OUTER_SCORE, n_bins - 1)
-        cuts = np.interp(scores, GRID_SCORES, grid)
+        cuts = np.interp(ndtr(scores), ndtr(GRID_SCORES), grid)
         expected = np.diff(ndtr(np.concatenate([[-np.inf], scores, [np.inf]])))
         counts = np.bincount(np.searchsorted(cuts, target), weight, n_bins)
         return cls(cuts, expected, counts / counts.sum(), grid)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,6 +54,15 @@ def attentive(model: object) -> Attentive | None:
     """The part of `model`, calibrated or not, that knows its attention; None: none does."""
     found = _inner(model, Attentive)
     return found if isinstance(found, Attentive) else None
+
+
+def gains(model: object) -> dict[str, float]:
+    """The share of each feature in what `model`, calibrated or not, has learnt; empty: none knows.
+
+    Some forests know their gains and no contributions.
+    """
+    found = _inner(model, _Weighing)
+    return found.importances() if isinstance(found, _Weighing) else {}
 
 
 def sampled(examples: Examples, max_rows: int = MAX_ROWS) -> Examples:
@@ -160,6 +169,11 @@ def ranked(by_fold: Mapping[int, Mapping[str, float]]) -> list[tuple[str, float,
     order = sorted(range(len(names)), key=lambda at: (-means[at], list(names)[at]))
     listed = list(names)
     return [(listed[at], float(means[at]), float(deviations[at])) for at in order]
+
+
+@runtime_checkable
+class _Weighing(Protocol):
+    def importances(self) -> dict[str, float]: ...
 
 
 def _inner(model: object, capability: type) -> object | None:

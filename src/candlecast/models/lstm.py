@@ -52,6 +52,7 @@ class Lstm(SequenceNetwork):
     Schmidhuber and Cummins (2000), Neural Computation 12(10).
     """
 
+    is_compilable: ClassVar[bool] = False  # each layer is one kernel of the device's library
     search_space: ClassVar[dict[str, Any]] = {
         "n_hidden": {"low": 16, "high": 96, "log": True},
         "n_layers": {"low": 1, "high": 2},

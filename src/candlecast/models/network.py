@@ -14,7 +14,7 @@ import tempfile
 from abc import ABC, abstractmethod
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Any, ClassVar, Final, Self
 
 import numpy as np
 
@@ -68,6 +68,9 @@ class SequenceNetwork(ABC):
     the loss is no number.
     """
 
+    is_compilable: ClassVar[bool] = True
+    """Whether a compiler makes it faster on a GPU."""
+
     def __init__(self, training: Training) -> None:
         self._training = training
         self._reader: WindowReader | None = None
@@ -99,7 +102,12 @@ class SequenceNetwork(ABC):
         days = np.unique(examples.as_of)
         cut = days[int(len(days) * (1 - VALIDATION_SHARE))]
         early, later = examples.known_by(cut), examples.take(examples.as_of > cut)
-        trainer = Trainer(lambda o, i: self.trunk(o, i, sizes), self._training, sizes.n_horizons)
+        trainer = Trainer(
+            lambda ops, inputs: self.trunk(ops, inputs, sizes),
+            self._training,
+            sizes.n_horizons,
+            is_compilable=self.is_compilable,
+        )
         bounds = dist.quantile(prior.shape, TERCILES)
         rowsets = [Rowset(part, reader, prior.drift, bounds) for part in (early, later)]
         weights = trainer.fit(weights, constants, rowsets[0], rowsets[1])

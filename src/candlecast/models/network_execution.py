@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
@@ -49,12 +50,17 @@ class Execution:
     is_compiled: bool
 
 
-def choose_execution(device: str, *, has_cuda: bool) -> Execution:
-    """What `device` (auto, cpu or cuda) means on this machine; InvalidSpec for a GPU it lacks."""
+def choose_execution(device: str, *, has_cuda: bool, is_compilable: bool = True) -> Execution:
+    """What `device` (auto, cpu or cuda) means on this machine; InvalidSpec for a GPU it lacks.
+
+    A network is compiled on a GPU where that is of use (`is_compilable`).
+    """
     if device == "cuda" and not has_cuda:
         raise InvalidSpec("device cuda: torch finds no GPU here; use device auto or cpu")
     on_gpu = has_cuda and device != "cpu"
-    return Execution("cuda" if on_gpu else "cpu", is_reduced=on_gpu, is_compiled=on_gpu)
+    return Execution(
+        "cuda" if on_gpu else "cpu", is_reduced=on_gpu, is_compiled=on_gpu and is_compilable
+    )
 
 
 def import_torch() -> Any:
@@ -71,13 +77,22 @@ def import_torch() -> Any:
 
 
 @contextmanager
-def reproducible(torch: Any, n_jobs: int, device: str) -> Iterator[None]:
-    """On a CPU the same seed gives the same bytes; what is set for that is put back afterwards."""
+def reproducible(torch: Any, training: Training, device: str) -> Iterator[None]:
+    """On a CPU the same seed gives the same bytes; what is set for that is put back afterwards.
+
+    A GPU draws from its own generator, which starts from the seed; its sums may differ.
+    """
     n_threads, was_strict = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
-    torch.set_num_threads(n_jobs)
-    torch.use_deterministic_algorithms(was_strict or device == "cpu")
+    on_gpu = device == "cuda"
+    torch.set_num_threads(training.n_jobs)
+    torch.use_deterministic_algorithms(was_strict or not on_gpu)
     try:
-        yield
+        with torch.random.fork_rng(enabled=on_gpu), warnings.catch_warnings():
+            # cuDNN would have the weights of its layers side by side, and copies them if not.
+            warnings.filterwarnings("ignore", "RNN module weights", UserWarning)
+            if on_gpu:
+                torch.cuda.manual_seed(training.seed)
+            yield
     finally:
         torch.use_deterministic_algorithms(was_strict)
         torch.set_num_threads(n_threads)

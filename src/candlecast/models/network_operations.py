@@ -176,7 +176,10 @@ def class_scores(ops: Operations, trunk: Tensor, n_horizons: int) -> Tensor:
 
 
 class TorchOperations:
-    """The operations carried out by torch; a `generator` makes it training, with dropout."""
+    """The operations carried out by torch; a `generator` makes it training, with dropout.
+
+    It is one of torch's, or ``device`` for the one that the device has.
+    """
 
     def __init__(self, torch: Any, weights: Mapping[str, Tensor], generator: Any = None) -> None:
         self._torch, self._weights, self._generator = torch, weights, generator
@@ -239,14 +242,17 @@ class TorchOperations:
         """See `Operations`."""
         if self._generator is None or share == 0:
             return x
+        if self._generator == "device":
+            return self._torch.nn.functional.dropout(x, share)
         kept = self._torch.empty_like(x).bernoulli_(1 - share, generator=self._generator)
         return x * kept / (1 - share)
 
     def lstm(self, x: Tensor, name: str, n_hidden: int) -> Tensor:
         """See `Operations`."""
-        start = self._torch.zeros(1, len(x), n_hidden, dtype=x.dtype, device=x.device)
         parts = ("input", "hidden", "input_bias", "hidden_bias")
         weights = [self._weights[f"{name}.{part}"] for part in parts]
+        start = self._torch.zeros(1, len(x), n_hidden, device=x.device)
         # layers, dropout, training, bidirectional, batch first
         options = (True, 1, 0.0, self._generator is not None, False, True)
-        return self._torch.lstm(x, (start, start), weights, *options)[0]
+        with self._torch.autocast(x.device.type, enabled=False):  # sums over many steps
+            return self._torch.lstm(x.float(), (start, start), weights, *options)[0]

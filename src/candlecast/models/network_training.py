@@ -70,17 +70,23 @@ class Rowset:
 class Trainer:
     """Trains the weights of a network whose trunk is `trunk`; `training` says how."""
 
-    def __init__(self, trunk: Trunk, training: Training, n_horizons: int) -> None:
+    def __init__(
+        self, trunk: Trunk, training: Training, n_horizons: int, *, is_compilable: bool
+    ) -> None:
         self._torch = import_torch()
         self._trunk, self._training, self._n_horizons = trunk, training, n_horizons
         self._execution = choose_execution(
-            training.device, has_cuda=bool(self._torch.cuda.is_available())
+            training.device,
+            has_cuda=bool(self._torch.cuda.is_available()),
+            is_compilable=is_compilable,
         )
+        levels = LEVELS.astype(np.float32)
+        self._levels = self._torch.tensor(levels, device=self._execution.device)
 
     def fit(self, weights: Weights, constants: Weights, early: Rowset, later: Rowset) -> Weights:
         """The weights at which `later` rows were forecast best, none of which were trained on."""
         torch, training = self._torch, self._training
-        with reproducible(torch, training.n_jobs, self._execution.device):
+        with reproducible(torch, training, self._execution.device):
             fixed = self._placed(constants)
             learnt = {
                 name: tensor.requires_grad_() for name, tensor in self._placed(weights).items()
@@ -111,7 +117,7 @@ class Trainer:
         """Location (n_rows, n_horizons) and spread (n_rows, n_horizons, 17), in float32."""
         torch = self._torch
         found: list[tuple[Any, Any]] = []
-        with reproducible(torch, self._training.n_jobs, "cpu"), torch.no_grad():
+        with reproducible(torch, self._training, "cpu"), torch.no_grad():
             ops = TorchOperations(torch, {k: torch.from_numpy(v) for k, v in weights.items()})
             for place, inputs in reader.batches(sequences_of(examples)):
                 n = place.stop - place.start
@@ -136,10 +142,9 @@ class Trainer:
 
     def _make_step(self, learnt: dict[str, Tensor], fixed: dict[str, Tensor]) -> Any:
         torch = self._torch
-        generator = torch.Generator(device=self._execution.device)
-        generator.manual_seed(self._training.seed)
-        ops = TorchOperations(torch, learnt | fixed, generator)
-        step = partial(self._loss, ops)
+        on_gpu = self._execution.device == "cuda"  # which draws from its own generator
+        generator = "device" if on_gpu else torch.Generator().manual_seed(self._training.seed)
+        step = partial(self._loss, TorchOperations(torch, learnt | fixed, generator))
         return torch.compile(step) if self._execution.is_compiled else step
 
     def _batch(self, rowset: Rowset, rows: NDArray[np.integer]) -> tuple[Inputs, dict[str, Tensor]]:
@@ -168,9 +173,9 @@ class Trainer:
         return (*distribution(ops, trunk, self._n_horizons), classes)
 
     def _pinball(self, target: Tensor, spread: Tensor) -> Tensor:
-        levels = self._torch.tensor(LEVELS, dtype=spread.dtype, device=spread.device)
         error = target[..., None] - spread
-        return self._torch.maximum(levels * error, (levels - 1) * error).mean(dim=-1)
+        over, under = self._levels * error, (self._levels - 1) * error
+        return self._torch.maximum(over, under).mean(dim=-1)
 
     def _loss_on(
         self, later: Rowset, rows: NDArray[np.integer], weights: dict[str, Tensor]

@@ -172,6 +172,7 @@ class _State:
 
     @classmethod
     def from_plain(cls, plain: dict[str, Any], n_features: int) -> _State:
+        """The state that `as_plain` told."""
         state = cls(plain["horizon_bars"], n_features)
         state.n_seen, state.learnt_until = plain["n_seen"], plain["learnt_until"]
         for name, empty in state.arrays().items():
@@ -182,12 +183,15 @@ class _State:
         return state
 
     def arrays(self) -> dict[str, FloatArray]:
+        """Its arrays by name."""
         return {k: v for k, v in vars(self).items() if isinstance(v, np.ndarray)}
 
     def as_plain(self) -> dict[str, Any]:
+        """All of it as plain values."""
         return vars(self) | {name: value.tolist() for name, value in self.arrays().items()}
 
     def step(self, X: FloatArray, target: FloatArray, worth: FloatArray, kept: float) -> None:
+        """Learn the outcomes of one instant, after the errors that were made before it."""
         for name, value in self.arrays().items():
             if name != "slopes":
                 setattr(self, name, value * kept)
@@ -211,10 +215,12 @@ class _State:
         self.slopes = np.linalg.solve(self.information + np.diag(penalty), self.response)
 
     def scale(self, X: FloatArray) -> FloatArray:
+        """(n_rows,): the expected distance from zero, in units of the symbol's own volatility."""
         log_scale = np.clip(self.slopes[0] + self._held(X) @ self.slopes[1:], -MAX_LOG, MAX_LOG)
         return np.asarray(np.exp(log_scale))
 
     def shape(self) -> FloatArray:
+        """(17,): the quantiles in units of the scale."""
         total = float(self.residuals.sum())
         if total <= 0:
             return np.asarray(GAUSSIAN_SHAPE)

@@ -144,9 +144,11 @@ def _explained(
 
 def _importances(model: Forecaster, tested: Examples, seed: int) -> dict[str, dict[str, float]]:
     found = {PERMUTATION: explain.permutation_importances(model, tested, seed=seed)}
+    if gains := explain.gains(model):
+        found[GAIN] = gains
     knows = explain.attributed(model)
-    if knows is not None and (gains := knows.importances()):
-        found |= {GAIN: gains, CONTRIBUTION: explain.mean_contributions(knows, tested)}
+    if knows is not None and gains:
+        found[CONTRIBUTION] = explain.mean_contributions(knows, tested)
     return found
 
 
