@@ -23,8 +23,9 @@ from candlecast.pipelines.dataset import TrainingSet, make_training_set, read_tr
 from candlecast.pipelines.demands import resolved
 from candlecast.pipelines.evaluate import out_of_sample
 from candlecast.pipelines.sequences import with_sequences
+from candlecast.store.migrate import file_lock
 from candlecast.store.stores import Stores
-from skill_page import page
+from skill_page import DEFAULT, page
 from skill_scores import LEVELS, REFERENCES, Scored, score
 from skill_sets import DATA, KEPT, MARKETS, ROOT, Market, data_sha256, open_market
 
@@ -36,43 +37,55 @@ M6 = "m6"
 
 def main() -> None:
     options = _options()
-    known = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
     for name in options.markets:
         if name == M6:
-            known[M6] = m6.measure()
+            _keep({M6: m6.measure()})
         else:
-            _measure_market(name, options.only, known)
-        _write(known)
-    _write(known)
+            _measure_market(name, options.only)
 
 
-def _measure_market(name: str, experiments: list[str], known: dict[str, Any]) -> None:
+def _measure_market(name: str, experiments: list[str]) -> None:
     market, stores = MARKETS[name], open_market(name)
-    found = known.setdefault(name, {})
-    found["data"] = {"file": market.file, "sha256": data_sha256(market)}
+    found: dict[str, Any] = {"data": {"file": market.file, "sha256": data_sha256(market)}}
     made: dict[str, TrainingSet] = {}
     for experiment in experiments:
         spec = spec_of(experiment, market)
-        started_at = perf_counter()
-        training = _training_set(stores, spec, made)
-        prepared_at = perf_counter()
-        forecasts = out_of_sample(training)
-        seconds = perf_counter() - prepared_at
-        scored = score(training, forecasts, market)
-        _keep(name, experiment, scored)
-        found[experiment] = {
-            "spec_id": spec.id,
-            "seconds": seconds,
-            "seconds_of_rows": prepared_at - started_at,
-            "measured_at": f"{SystemClock().now():%Y-%m-%d %H:%M UTC}",
-            "horizons": {
-                horizon: _against(name, experiment, horizon, own, market)
-                for horizon, own in scored.items()
-            },
-        }
+        found[experiment] = _same(found, spec.id) or _measured(name, experiment, spec, stores, made)
         _tell(name, experiment, found[experiment])
-        _write(known)
+        _keep({name: found})
     stores.close()
+
+
+def _measured(
+    name: str,
+    experiment: str,
+    spec: ExperimentSpec,
+    stores: Stores,
+    made: dict[str, TrainingSet],
+) -> dict[str, Any]:
+    started_at = perf_counter()
+    training = _training_set(stores, spec, made)
+    prepared_at = perf_counter()
+    forecasts = out_of_sample(training)
+    seconds = perf_counter() - prepared_at
+    scored = score(training, forecasts, MARKETS[name])
+    _keep_losses(name, experiment, scored)
+    horizons = {
+        horizon: _against(name, experiment, horizon, own) for horizon, own in scored.items()
+    }
+    return {
+        "spec_id": spec.id,
+        "seconds": seconds,
+        "seconds_of_rows": prepared_at - started_at,
+        "measured_at": f"{SystemClock().now():%Y-%m-%d %H:%M UTC}",
+        "horizons": horizons,
+    }
+
+
+def _same(found: dict[str, Any], spec_id: str) -> dict[str, Any] | None:
+    # Another experiment of this run that says the same, as the default one does.
+    told = (own for name, own in found.items() if name != "data")
+    return next((own for own in told if own["spec_id"] == spec_id), None)
 
 
 def spec_of(experiment: str, market: Market) -> ExperimentSpec:
@@ -100,18 +113,17 @@ def _training_set(
     return with_sequences(stores, own)
 
 
-def _keep(market: str, experiment: str, scored: dict[str, Scored]) -> None:
+def _keep_losses(market: str, experiment: str, scored: dict[str, Scored]) -> None:
     for horizon, own in scored.items():
         folder = KEPT / "losses" / market
         folder.mkdir(parents=True, exist_ok=True)
         np.savez(folder / f"{experiment}-{horizon}.npz", dates=own.dates, loss=own.losses)
 
 
-def _against(
-    name: str, experiment: str, horizon: str, own: Scored, market: Market
-) -> dict[str, Any]:
+def _against(name: str, experiment: str, horizon: str, own: Scored) -> dict[str, Any]:
     # The summary, with how it compares with each reference that was measured on the same dates.
-    summary = own.summary | {"floor": market.floors[horizon], "against": {}}
+    floor = MARKETS[name].floors[horizon]
+    summary = own.summary | {"floor": floor, "against": {}}
     for reference in REFERENCES:
         path = KEPT / "losses" / name / f"{reference}-{horizon}.npz"
         if reference != experiment and path.exists():
@@ -130,14 +142,21 @@ def _tell(market: str, experiment: str, found: dict[str, Any]) -> None:
         )
 
 
-def _write(known: dict[str, Any]) -> None:
-    RESULTS.write_text(json.dumps(known, indent=1, sort_keys=True) + "\n", encoding="utf-8")
-    DOCUMENT.write_text(page(known, SystemClock().now()), encoding="utf-8")
+def _keep(measured: dict[str, Any]) -> None:
+    # Beside what other runs have measured, also those that go on now.
+    KEPT.mkdir(parents=True, exist_ok=True)
+    with file_lock(KEPT / "results.lock"):
+        known = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
+        for name, found in measured.items():
+            known[name] = found if name == M6 else known.get(name, {}) | found
+        text = json.dumps(known, indent=1, sort_keys=True)
+        RESULTS.write_text(f"{text}\n", encoding="utf-8")
+        DOCUMENT.write_text(page(known, SystemClock().now()), encoding="utf-8")
 
 
 def _options() -> argparse.Namespace:
     experiments = sorted(path.stem for path in EXPERIMENTS.glob("*.toml"))
-    experiments.sort(key=lambda name: (name not in REFERENCES, name))
+    experiments.sort(key=lambda name: (name not in REFERENCES, name == DEFAULT, name))
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--markets", default=",".join([*MARKETS, M6]))
     parser.add_argument("--only", default=",".join(experiments), help="experiments, with commas")

@@ -8,9 +8,10 @@ import numpy as np
 import polars as pl
 
 from candlecast.domain import distribution as dist
+from candlecast.domain.described import to_mapping
 from candlecast.domain.examples import Examples
 from candlecast.domain.spec_text import as_toml
-from candlecast.domain.specs import ExperimentSpec, to_mapping
+from candlecast.domain.specs import ExperimentSpec
 from candlecast.pipelines import evidence
 from candlecast.reports.calibration import calibration
 from candlecast.reports.cards import by_part, cards, confusions

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from candlecast.domain.specs import ModelSpec, Parameter
+from candlecast.domain.described import Parameter
+from candlecast.domain.specs import ModelSpec
 from markets import TENSORS
 
 MEMBERS = (ModelSpec(kind="ewma"), ModelSpec(kind="har"))

@@ -74,7 +74,7 @@ def test_every_command_shows_an_example_that_it_understands(names):
 def test_the_commands_are_those_of_the_documentation():
     assert {" ".join(names) for names in COMMANDS} == {
         *("demo", "db upgrade", "ingest", "train", "evaluate", "forecast", "settle", "report"),
-        "rank",
+        *("rank", "search", "select", "update"),
         *("models list", "models activate", "audit", "serve", "explain"),
         *("labels list", "labels compute", "labels show", "stream", "symbols list", "symbols set"),
         *("features list", "features show", "features materialize", "features compute"),
@@ -169,7 +169,7 @@ def test_options_come_from_the_environment_under_their_own_names(monkeypatch):
     monkeypatch.setenv("CANDLECAST_SYMBOLS", "IBM,MSFT")
     monkeypatch.setenv("CANDLECAST_HORIZONS", "1D,3d")
     answer = call("evaluate")
-    assert "walk-forward: 3/3" in answer.err
+    assert "walk-forward: 6/6" in answer.err  # three spans, and the holdout in as long ones
     assert set(answer.json()["horizons"]) == {"1D", "3d"}
     monkeypatch.setenv("CANDLECAST_REPORT_MODEL", answer.json()["model_versions"][0])
     assert set(call("report", "--json").json()["symbols"]) == {"IBM", "MSFT"}

@@ -10,7 +10,8 @@ import polars as pl
 import pyarrow.parquet as pq
 import pytest
 
-from candlecast.domain.specs import LabelSpec, to_mapping
+from candlecast.domain.described import to_mapping
+from candlecast.domain.specs import LabelSpec
 from candlecast.errors import Conflict, InvalidSpec, NotFound
 from candlecast.pipelines import export
 from candlecast.pipelines.export import export_parquet, export_table, training_rows

@@ -11,9 +11,9 @@ import pytest
 from candlecast.api import ranks, responses
 from candlecast.api.app import create_app
 from candlecast.api.sizes import MAX_BODY_BYTES
+from candlecast.domain.described import content_hash
 from candlecast.domain.frames import QUANTILES
 from candlecast.domain.market import FixedClock
-from candlecast.domain.specs import content_hash
 from candlecast.errors import InvalidSpec, NotEnoughHistory, NotFound
 from candlecast.pipelines.forecast import forecast
 from candlecast.pipelines.rank import RankQuery, rank, read_residuals

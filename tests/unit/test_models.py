@@ -40,7 +40,7 @@ def test_calibrated_coverage_stays_within_sampling_error_on_exchangeable_data() 
     inside, n = 0.0, 0
     for seed in range(8):
         past, future = make_examples(seed=seed, n_days=260), make_examples(seed=100 + seed)
-        model = make_model(ModelSpec(kind="har", calibration_share=0.4), 7).fit(past)
+        model = make_model(ModelSpec("har", calibration="split", calibration_share=0.4), 7).fit(past)
         pits = metrics.pit(model.predict(future)[:, 0], future.y[:, 0])
         known = ~np.isnan(pits)
         inside += metrics.coverage(pits[known], 0.8) * known.sum()
@@ -118,7 +118,7 @@ def test_a_horizon_without_outcomes_is_refused_with_the_count() -> None:
 def test_too_few_outcomes_to_calibrate_are_refused_with_the_count() -> None:
     examples = make_examples(seed=1, n_days=60)
     with pytest.raises(NotEnoughHistory, match="to calibrate on"):
-        make_model(ModelSpec(kind="ewma", calibration_share=0.1), 7).fit(examples)
+        make_model(ModelSpec("ewma", calibration="split", calibration_share=0.1), 7).fit(examples)
 
 
 def test_an_unfitted_model_says_so() -> None:

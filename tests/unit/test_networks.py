@@ -56,7 +56,7 @@ def test_a_memory_of_five_bars_is_found_that_the_newest_bar_does_not_tell(kind, 
 
 @every_kind
 def test_what_only_a_coarser_timeframe_tells_is_found(kind):
-    training, later = (marked(seed, 2000) for seed in (3, 4))
+    training, later = (marked(seed, 1500) for seed in (3, 4))
     for examples in (training, later):
         source = examples.sequences.source
         told = source.values[:, :, 1, 1].mean(axis=1) * source.spec.n_steps**0.5
@@ -76,16 +76,13 @@ def test_a_direction_is_believed_where_it_is_there_and_nowhere_else(kind):
     with_edge = network(kind, n_epochs=12).fit(
         make_examples(seed=5, edge=0.5, volatility_signal=0.0)
     )
-    without = [
-        network(kind).fit(make_examples(seed=seed, volatility_signal=0.0)) for seed in (6, 7)
-    ]
+    without = network(kind).fit(make_examples(seed=6, volatility_signal=0.0))
     rows = make_examples(seed=8).without_outcomes()
     signal = rows.column("signal")
     medians = with_edge.predict(rows)[:, 0, dist.MEDIAN] / rows.scale
     assert np.corrcoef(medians, signal)[0, 1] > 0.9
-    for model in without:
-        moved = model.predict(rows)[..., dist.MEDIAN] / rows.horizon_scale()
-        assert np.abs(moved - moved.mean(axis=0)).max() < 0.15
+    moved = without.predict(rows)[..., dist.MEDIAN] / rows.horizon_scale()
+    assert np.abs(moved - moved.mean(axis=0)).max() < 0.15
 
 
 @every_kind
@@ -148,13 +145,15 @@ def test_what_is_loaded_and_saved_again_is_the_same_to_the_last_bit(kind, learnt
     assert sum(path.stat().st_size for path in first.iterdir()) < 50e6
 
 
-@every_kind
-def test_a_loaded_network_forecasts_without_torch(kind, learnt, tmp_path):
-    learnt[kind].save(tmp_path)
+def test_loaded_networks_forecast_without_torch(learnt, tmp_path):
+    for kind, model in learnt.items():
+        (tmp_path / kind).mkdir()
+        model.save(tmp_path / kind)
     code = (
         "import sys; from pathlib import Path; from candlecast.domain.catalog import MODELS; "
-        f"from planted_windows import remembered; model = MODELS.get({kind!r}); "
-        "model.load(Path(sys.argv[1])).predict(remembered(1, 20)); "
+        "from planted_windows import remembered; "
+        "[MODELS.get(folder.name).load(folder).predict(remembered(1, 20)) "
+        "for folder in Path(sys.argv[1]).iterdir()]; "
         "print({'torch', 'safetensors', 'onnx'} & {*sys.modules})"
     )
     folder = Path(__file__).resolve().parents[1]
@@ -261,8 +260,8 @@ def test_what_is_done_on_a_gpu_alone_works_as_far_as_a_cpu_can_show_it(kind, mon
         lambda *_, **given: Execution("cpu", True, given["is_compilable"]),
     )
     later = remembered(101, 1000)
-    found = loss(network(kind).fit(remembered(1, 2000)).predict(later), later)
-    assert found < 0.97 * loss(Linear().fit(remembered(1, 2000)).predict(later), later)
+    found = loss(network(kind).fit(remembered(1, 1000)).predict(later), later)
+    assert found < 0.98 * loss(Linear().fit(remembered(1, 1000)).predict(later), later)
     assert compiled == (["transformer"] if kind == "transformer" else [])
 
 

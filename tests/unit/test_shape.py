@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from candlecast import metrics
 from candlecast.domain.distribution import LEVELS
 from candlecast.models.boosting import LightGbm
 from candlecast.models.linear import Linear
@@ -122,3 +123,10 @@ def test_trees_that_tell_nothing_of_later_outcomes_are_not_grown() -> None:
         grown.append(model._scales[0].trees._booster.num_trees())  # type: ignore[attr-defined]
     assert grown[0] == 60
     assert grown[1] < 30
+
+
+def test_trees_that_fit_their_rows_closely_still_know_how_wide_the_future_is() -> None:
+    past, future = make_examples(seed=1, n_days=1200), make_examples(seed=2, n_days=1200)
+    model = LightGbm(lambda_l2=0.0, min_data_in_leaf=10, n_jobs=1).fit(past)
+    pits = metrics.pit(model.predict(future)[:, 0], future.y[:, 0])
+    assert metrics.coverage(pits, 0.9) == pytest.approx(0.9, abs=0.025)

@@ -9,15 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from candlecast.domain.specs import (
-    ExperimentSpec,
-    FeatureSpec,
-    LabelSpec,
-    ModelSpec,
-    SplitSpec,
-    content_hash,
-    to_mapping,
-)
+from candlecast.domain.described import content_hash, to_mapping
+from candlecast.domain.specs import ExperimentSpec, FeatureSpec, LabelSpec, ModelSpec, SplitSpec
 from candlecast.errors import InvalidSpec, NotFound
 
 parameters = st.dictionaries(

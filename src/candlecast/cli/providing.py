@@ -11,8 +11,8 @@ import typer
 
 from candlecast.config import Settings
 from candlecast.domain.catalog import PROVIDERS
+from candlecast.domain.described import check_parameters
 from candlecast.domain.market import ALWAYS_OPEN, Symbol, trading_calendar
-from candlecast.domain.specs import check_parameters
 from candlecast.errors import InvalidSpec
 from candlecast.store.stores import Stores
 from candlecast.store.symbols import read_symbols

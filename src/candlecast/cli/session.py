@@ -12,8 +12,9 @@ from typing import Annotated, Any, Final
 import typer
 
 from candlecast.config import Settings
+from candlecast.domain.described import Parameter
 from candlecast.domain.market import Clock, SystemClock
-from candlecast.domain.specs import ExperimentSpec, Parameter
+from candlecast.domain.specs import ExperimentSpec
 from candlecast.errors import InvalidSpec
 from candlecast.store.stores import Stores, open_stores
 

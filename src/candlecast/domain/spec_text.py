@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from candlecast.domain.specs import Spec, to_mapping
+from candlecast.domain.described import Spec, to_mapping
 
 
 def as_toml(spec: Spec) -> str:

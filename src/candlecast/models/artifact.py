@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from candlecast.domain.catalog import MODELS
-from candlecast.domain.specs import ModelSpec, check_parameters, to_mapping
+from candlecast.domain.described import check_parameters, to_mapping
+from candlecast.domain.specs import ModelSpec
 from candlecast.errors import BadArtifact, InvalidSpec
 from candlecast.models.sealed import (
     MANIFEST,

@@ -173,7 +173,9 @@ def ranked(by_fold: Mapping[int, Mapping[str, float]]) -> list[tuple[str, float,
 
 @runtime_checkable
 class _Weighing(Protocol):
-    def importances(self) -> dict[str, float]: ...
+    def importances(self) -> dict[str, float]:
+        """The share of each feature in what was learnt."""
+        ...
 
 
 def _inner(model: object, capability: type) -> object | None:

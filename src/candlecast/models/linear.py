@@ -63,6 +63,8 @@ class Linear(LocationScale):
     ch. 8, for the scale (gamma family, logarithmic link).
     """
 
+    is_flexible = False
+
     def fit_location(self, X: FloatArray, target: FloatArray, weight: FloatArray) -> Regressor:
         """Ridge."""
         return Ridge.fitted(X, target, weight)

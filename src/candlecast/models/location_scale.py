@@ -23,16 +23,19 @@ from candlecast.domain.distribution import LEVELS, FloatArray, uncrossed
 from candlecast.domain.examples import Examples, Rows
 from candlecast.errors import FitFailed, NotFitted
 from candlecast.models.artifact import read_json, write_json
-from candlecast.models.direction_proof import clustered_slope, shrunk_drift
+from candlecast.models.evidence import (
+    MAX_TARGET,
+    MIN_DISTANCE,
+    clustered_slope,
+    mixed,
+    shrunk_drift,
+)
 from candlecast.models.shape import Shape, shape_features
 
 HOLDOUT_SHARE: Final = 0.3
 MIN_LOCATION_T: Final = 2.5
-MAX_TARGET: Final = 8.0
-MIN_DISTANCE: Final = 1e-3
 MIN_EXAMPLES: Final = 40
-SPREAD_SHARE: Final = 0.5
-"""Of the way the price went in what the scale is fitted to; the rest is how far it got."""
+BLOCK_DATES: Final = 126
 
 
 class Regressor(Protocol):
@@ -99,6 +102,9 @@ class LocationScale(ABC):
 
     has_own_shape: ClassVar[bool] = True
     """Whether the shape depends on the row and its symbol, or is one for all."""
+    is_flexible: ClassVar[bool] = True
+    """Whether the scale fits its training rows so closely that the shape has to be learnt from rows
+    that it was not fitted on."""
     inner_fold: tuple[NDArray[np.bool_], NDArray[np.bool_]]
     """While a horizon is fitted: its rows whose outcome was known before the last 30 % of its
     dates, and the rows of these."""
@@ -229,18 +235,40 @@ class LocationScale(ABC):
         regressor, shrinkage = self._proven_location(X, centred, rows, horizon)
         residual = target - drift - shrinkage * regressor.predict(X)
         distance = np.clip(np.abs(residual), MIN_DISTANCE, MAX_TARGET)
-        scaler = self.fit_scale(X, _mixed(distance, spread, weight), weight)
-        scale = scaler.predict(X)
+        aim = mixed(distance, spread, weight)
+        scaler = self.fit_scale(X, aim, weight)
         if self.has_own_shape:
-            F = shape_features(X, scale, rows, horizon)
-            shape = Shape.fitted(F, residual / scale, rows, horizon)
+            scale = self._honest_scale(X, aim, weight, rows, horizon)
+            seen = ~np.isnan(scale) if scale is not None else np.ones(len(X), dtype=bool)
+            scale = scaler.predict(X) if scale is None else scale[seen]
+            part = rows.take(seen)
+            F = shape_features(X[seen], scale, part, horizon)
+            shape = Shape.fitted(F, residual[seen] / scale, part, horizon)
         else:
-            shape = Shape.pooled(residual / scale, n_effective)
+            shape = Shape.pooled(residual / scaler.predict(X), n_effective)
         self._locations.append(regressor)
         self._scales.append(scaler)
         self._drifts.append(drift)
         self._shrinkage.append(shrinkage)
         self._shapes.append(shape)
+
+    def _honest_scale(
+        self, X: FloatArray, aim: FloatArray, weight: FloatArray, rows: Examples, horizon: int
+    ) -> FloatArray | None:
+        # (n_rows,) of every second half year by the others, so that both have seen all regimes;
+        # NaN where an outcome reaches across.
+        day = np.unique(rows.as_of, return_inverse=True)[1]
+        is_inside = day % BLOCK_DATES < BLOCK_DATES - int(rows.horizon_bars[horizon])
+        is_even = day // BLOCK_DATES % 2 == 0
+        halves = is_inside & is_even, is_inside & ~is_even
+        if not self.is_flexible or min(half.sum() for half in halves) < MIN_EXAMPLES:
+            return None
+        scale, outer = np.full(len(X), np.nan), self.inner_fold
+        self.inner_fold = np.empty(0, dtype=bool), np.empty(0, dtype=bool)
+        for one, other in (halves, halves[::-1]):
+            scale[other] = self.fit_scale(X[one], aim[one], weight[one]).predict(X[other])
+        self.inner_fold = outer
+        return scale
 
     def _shape_quantiles(
         self, shape: Shape, X: FloatArray, scale: FloatArray, rows: Rows, horizon: int
@@ -270,14 +298,3 @@ class LocationScale(ABC):
         if t_value <= MIN_LOCATION_T:
             return Constant(0.0), 0.0
         return regressor, min(slope, 1.0)
-
-
-def _mixed(distance: FloatArray, spread: FloatArray, weight: FloatArray) -> FloatArray:
-    # The mean of distance and spread, after the spread was given the mean of the distance.
-    is_known = ~np.isnan(spread)
-    if not is_known.any():
-        return distance
-    way = np.clip(np.where(is_known, spread, 0.0), MIN_DISTANCE, MAX_TARGET)
-    share = weight * is_known
-    unit = float(share @ distance) / float(share @ way)
-    return np.where(is_known, SPREAD_SHARE * unit * way + (1 - SPREAD_SHARE) * distance, distance)

@@ -43,7 +43,7 @@ class LogLinear:
         """Newton's method with expected information, which is constant for this link."""
         centre, spread = standardiser(X)
         model = cls(centre, spread, 0.0, np.zeros(X.shape[1]))
-        Z = np.column_stack([np.ones(len(X)), model._scores(X)])
+        Z = np.column_stack([np.ones(len(X)), model.scores(X)])
         penalty = np.full(Z.shape[1], PENALTY)
         penalty[0] = 0.0
         information = (Z * weight[:, None]).T @ Z + np.diag(penalty)
@@ -69,7 +69,7 @@ class LogLinear:
 
     def predict(self, X: FloatArray) -> FloatArray:
         """(n_rows,) expected target, > 0."""
-        return np.asarray(np.exp(self.intercept + self._scores(X) @ self.slopes))
+        return np.asarray(np.exp(self.intercept + self.scores(X) @ self.slopes))
 
     def save(self, folder: Path, name: str) -> dict[str, Any]:
         """Its coefficients."""
@@ -82,7 +82,7 @@ class LogLinear:
 
     def contributions(self, X: FloatArray) -> FloatArray:
         """(n_rows, n_features): what each adds to the logarithm against the training mean."""
-        return np.asarray(self._scores(X) * self.slopes)
+        return np.asarray(self.scores(X) * self.slopes)
 
     def state(self) -> dict[str, Any]:
         """Its coefficients as plain values."""
@@ -93,5 +93,6 @@ class LogLinear:
             "slopes": self.slopes.tolist(),
         }
 
-    def _scores(self, X: FloatArray) -> FloatArray:
+    def scores(self, X: FloatArray) -> FloatArray:
+        """(n_rows, n_features) standardised and clipped."""
         return np.clip((X - self.centre) / self.spread, -MAX_SCORE, MAX_SCORE)

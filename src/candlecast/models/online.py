@@ -12,8 +12,7 @@ from candlecast.domain.distribution import LEVELS, MEDIAN, FloatArray, uncrossed
 from candlecast.domain.examples import CORRELATION, Examples, Rows
 from candlecast.errors import BadArtifact, InvalidSpec, NotFitted
 from candlecast.models.artifact import read_json, write_json
-from candlecast.models.direction_proof import DRIFT_PRIOR
-from candlecast.models.location_scale import MAX_TARGET, MIN_DISTANCE
+from candlecast.models.evidence import DRIFT_PRIOR, MAX_TARGET, MIN_DISTANCE
 from candlecast.models.log_linear import MAX_SCORE, PENALTY
 from candlecast.models.shape import GAUSSIAN_SHAPE, SHAPE_PRIOR
 

@@ -16,9 +16,10 @@ import numpy as np
 
 from candlecast import metrics
 from candlecast.domain.catalog import MODELS
+from candlecast.domain.described import Parameter, check_parameters
 from candlecast.domain.distribution import FloatArray
 from candlecast.domain.examples import Examples
-from candlecast.domain.specs import ExperimentSpec, Parameter, check_parameters
+from candlecast.domain.specs import ExperimentSpec
 from candlecast.errors import FitFailed, InvalidSpec, NotEnoughHistory
 from candlecast.models.conformal import make_model
 from candlecast.validation.inner_folds import fitted_folds, forecast

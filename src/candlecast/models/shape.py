@@ -1,7 +1,8 @@
 """The shape of a distribution about its location: from residuals to quantiles of each row.
 
-1. Three log-linear regressions of the residual's size, of its root and of its square: the level of
-   the scale once more, and how heavy the tails are for how wide the middle is.
+1. Three log-linear regressions of the residual's size, of its root and of its square: how heavy the
+   tails are for how wide the middle is. The size only puts the residuals of all regimes on one
+   level; forecasts have that of the usual half year, whatever a crisis did to the mean.
 2. The residuals' own quantiles in bins of that tail index; a row stands between two bins.
 3. What the residuals of a symbol add to that, shrunk by how many there are: some trade so rarely
    that most bars stand still, some drift, some jump.
@@ -31,6 +32,7 @@ MAX_ROWS: Final = 40_000
 """More rows would not make the regressions of the shape much surer, only slower."""
 LEAST_RESIDUAL, MOST_RESIDUAL = 1e-3, 8.0
 MIN_OWN_ROWS: Final = 100
+BLOCK_DATES: Final = 126
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,7 +41,7 @@ class Shape:
 
     Attributes
     ----------
-    bins : (n_bins, 17) quantiles in units of the level, by ascending tail index
+    bins : (n_bins, 17) quantiles at the usual level, by ascending tail index
     centres : (n_bins,) the mean tail index of each
     sizes : log-linear regressions of the root, the size and the square of the residual; empty
         where all rows have one shape
@@ -77,18 +79,21 @@ class Shape:
             bins[number] = trust * np.quantile(standard[is_in], LEVELS) + (1 - trust) * pooled
             centres[number] = tail[is_in].mean()
         shape = cls(bins, np.maximum.accumulate(centres), sizes)
-        return cls(bins, shape.centres, sizes, _own(shape, standard, tail, rows, horizon))
+        own = _own(shape, standard, tail, rows, horizon)
+        usual = _usual_level(residual, rows)
+        own = {ticker: usual * added for ticker, added in own.items()}
+        return cls(usual * bins, shape.centres, sizes, own)
 
     def quantiles(self, F: FloatArray, rows: Rows) -> FloatArray:
         """(n_rows, 17) quantiles in units of the scale."""
         if not self.sizes:
             return np.tile(self.bins[0], (len(F), 1))
-        level, tail = _level_and_tail(self.sizes, F)
+        _, tail = _level_and_tail(self.sizes, F)
         added = np.zeros((len(rows.tickers), len(LEVELS)))
         for code, ticker in enumerate(rows.tickers):
             if ticker in self.own:
                 added[code] = self.own[ticker]
-        return level[:, None] * (self.between(tail) + added[rows.symbol])
+        return self.between(tail) + added[rows.symbol]
 
     def between(self, tail: FloatArray) -> FloatArray:
         """(n_rows, 17): between the two bins whose centres lie around each tail index."""
@@ -141,8 +146,19 @@ def _size_regressions(
 
 
 def _level_and_tail(sizes: tuple[LogLinear, ...], F: FloatArray) -> tuple[FloatArray, FloatArray]:
-    root, level, square = (size.predict(F) for size in sizes)
-    return level, np.log(square) - 4 * np.log(root)
+    # All three have seen the same rows, and so standardise alike.
+    slopes = np.column_stack([size.slopes for size in sizes])
+    root, level, square = (
+        sizes[0].scores(F) @ slopes + np.array([size.intercept for size in sizes])
+    ).T
+    return np.asarray(np.exp(level)), np.asarray(square - 4 * root)
+
+
+def _usual_level(residual: FloatArray, rows: Examples) -> float:
+    # The median over half years of the mean size of the residuals.
+    block = np.unique(rows.as_of, return_inverse=True)[1] // BLOCK_DATES
+    size = np.clip(np.abs(residual), LEAST_RESIDUAL, MOST_RESIDUAL)
+    return float(np.median(np.bincount(block, weights=size) / np.bincount(block)))
 
 
 def _own(

@@ -161,7 +161,7 @@ class Transformer(SequenceNetwork):
         batch_size: int = 256,
         n_epochs: int = 4,
         max_rows: int = 60_000,
-        max_batches: int = 400,
+        max_batches: int = 300,
         max_validation_rows: int = 6_000,
         patience: int = 6,
         device: str = "auto",

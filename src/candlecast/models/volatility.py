@@ -29,6 +29,7 @@ class Ewma(LocationScale):
     """
 
     has_own_shape = False
+    is_flexible = False
 
     def uses(self, rows: Rows) -> tuple[str, ...]:
         """No feature."""

@@ -19,12 +19,13 @@ from numpy.typing import NDArray
 from candlecast.domain import volatility
 from candlecast.domain.catalog import FEATURES
 from candlecast.domain.climatology import MIN_COUNT, climatology
+from candlecast.domain.described import content_hash, to_mapping
 from candlecast.domain.distribution import N_LEVELS, FloatArray
 from candlecast.domain.examples import Examples, Rows
 from candlecast.domain.history import History
 from candlecast.domain.market import Timeframe
 from candlecast.domain.prices import newest_segment_bars
-from candlecast.domain.specs import ExperimentSpec, LabelSpec, content_hash, to_mapping
+from candlecast.domain.specs import ExperimentSpec, LabelSpec
 from candlecast.errors import NotEnoughHistory
 from candlecast.features.compute import compute, newest
 from candlecast.labels.weights import sample_weights

@@ -15,10 +15,11 @@ import polars as pl
 
 from candlecast.domain import distribution as dist
 from candlecast.domain.catalog import MODELS, Forecaster
+from candlecast.domain.described import to_mapping
 from candlecast.domain.distribution import FloatArray
 from candlecast.domain.examples import Examples
 from candlecast.domain.spec_text import as_toml
-from candlecast.domain.specs import ExperimentSpec, ModelSpec, to_mapping
+from candlecast.domain.specs import ExperimentSpec, ModelSpec
 from candlecast.models import explain
 from candlecast.models.artifact import LIBRARIES, installed
 from candlecast.models.conformal import make_model

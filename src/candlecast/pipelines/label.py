@@ -9,8 +9,9 @@ from typing import Final
 import polars as pl
 
 from candlecast.domain.catalog import LABELS, Label
+from candlecast.domain.described import Parameter, check_parameters
 from candlecast.domain.market import Horizon, Timeframe
-from candlecast.domain.specs import ExperimentSpec, LabelSpec, Parameter, check_parameters
+from candlecast.domain.specs import ExperimentSpec, LabelSpec
 from candlecast.errors import InvalidSpec, NotFound
 from candlecast.pipelines.materialize import Span
 from candlecast.pipelines.universe import Market, read_market

@@ -14,9 +14,10 @@ from typing import Final
 import polars as pl
 import sqlalchemy as sa
 
+from candlecast.domain.described import content_hash
 from candlecast.domain.frames import INSTANT
 from candlecast.domain.market import Timeframe
-from candlecast.domain.specs import FeatureSpec, content_hash
+from candlecast.domain.specs import FeatureSpec
 from candlecast.features.compute import compute, standard_set
 from candlecast.pipelines.provenance import features_code, has_facts, package_code
 from candlecast.pipelines.universe import read_market, with_facts

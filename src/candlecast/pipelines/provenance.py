@@ -13,11 +13,11 @@ from typing import Any, Final
 import numpy as np
 
 from candlecast.domain.catalog import Feature
+from candlecast.domain.described import content_hash
 from candlecast.domain.examples import Examples
 from candlecast.domain.history import History
 from candlecast.domain.market import TradingCalendar
 from candlecast.domain.sequences import Sequences
-from candlecast.domain.specs import content_hash
 from candlecast.features.plan import Plan
 from candlecast.features.timeframes import Windows
 from candlecast.features.timelines import Timeline

@@ -20,12 +20,12 @@ from numpy.typing import NDArray
 
 from candlecast.domain import distribution as dist
 from candlecast.domain import volatility
+from candlecast.domain.described import content_hash
 from candlecast.domain.distribution import FloatArray
 from candlecast.domain.frames import QUANTILES
 from candlecast.domain.market import Horizon, Timeframe
 from candlecast.domain.prices import newest_segment_bars
 from candlecast.domain.ranks import expected_rank
-from candlecast.domain.specs import content_hash
 from candlecast.errors import InvalidSpec, NotEnoughHistory, NotFound
 from candlecast.models import joint
 from candlecast.pipelines.answer import DISCLAIMER, TAIL

@@ -12,7 +12,8 @@ from multiprocessing import get_context
 from pathlib import Path
 
 from candlecast.domain.catalog import MODELS
-from candlecast.domain.specs import ExperimentSpec, ModelSpec, content_hash
+from candlecast.domain.described import content_hash
+from candlecast.domain.specs import ExperimentSpec, ModelSpec
 from candlecast.errors import InvalidSpec
 from candlecast.models.conformal import make_model
 from candlecast.models.search import (

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import orjson
 
-from candlecast.domain.specs import ExperimentSpec, to_mapping
+from candlecast.domain.described import to_mapping
+from candlecast.domain.specs import ExperimentSpec
 from candlecast.errors import BadArtifact
 from candlecast.models.conformal import make_model, save_model
 from candlecast.pipelines.adaptation import start_state

@@ -11,8 +11,9 @@ from typing import Final
 import orjson
 import polars as pl
 
+from candlecast.domain.described import to_mapping
 from candlecast.domain.market import Timeframe
-from candlecast.domain.specs import ExperimentSpec, to_mapping
+from candlecast.domain.specs import ExperimentSpec
 from candlecast.errors import Conflict
 from candlecast.features.chosen import check_code
 from candlecast.models.artifact import open_sealed

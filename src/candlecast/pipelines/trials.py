@@ -7,7 +7,8 @@ from typing import Any
 
 import orjson
 
-from candlecast.domain.specs import ExperimentSpec, content_hash, to_mapping
+from candlecast.domain.described import content_hash, to_mapping
+from candlecast.domain.specs import ExperimentSpec
 from candlecast.store.stores import Stores
 from candlecast.store.trials import TrialRecord, write_trial
 

@@ -12,8 +12,9 @@ import numpy as np
 import orjson
 
 from candlecast.domain.catalog import Updatable
+from candlecast.domain.described import content_hash
 from candlecast.domain.market import Timeframe
-from candlecast.domain.specs import ExperimentSpec, content_hash
+from candlecast.domain.specs import ExperimentSpec
 from candlecast.errors import BadArtifact, Conflict, InvalidSpec, NotFound
 from candlecast.features.chosen import check_code
 from candlecast.models.conformal import Calibrated, load_model, save_model

@@ -22,7 +22,12 @@ from candlecast.store.statements import OnConflict, Schema, shaped
 
 Dialect = Literal["sqlite", "postgresql"]
 LOCKS: Final = {
-    **{"migrations": 1, "bars": 2, "ledger": 3, "registry": 4, "features": 5, "trials": 6},
+    "migrations": 1,
+    "bars": 2,
+    "ledger": 3,
+    "registry": 4,
+    "features": 5,
+    "trials": 6,
     "quarantine": 7,
 }
 LOCK_SPACE: Final = 0x63616E64

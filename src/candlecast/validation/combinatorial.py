@@ -24,10 +24,10 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
+from candlecast.domain.described import Spec
 from candlecast.domain.distribution import FloatArray
 from candlecast.domain.examples import Examples
 from candlecast.domain.market import Instants
-from candlecast.domain.specs import Spec
 from candlecast.errors import InvalidSpec, NotEnoughHistory
 from candlecast.validation.splits import embargo_span
 from candlecast.validation.walk_forward import Fit, OnFold, forecast_quantiles

@@ -1,4 +1,4 @@
-"""How much of a mean return, and of a forecast of direction, the training rows prove."""
+"""What training rows are evidence of: drift, direction, and how far the price moves."""
 
 from __future__ import annotations
 
@@ -8,6 +8,10 @@ import numpy as np
 
 from candlecast.domain.distribution import FloatArray
 
+MAX_TARGET: Final = 8.0
+MIN_DISTANCE: Final = 1e-3
+SPREAD_SHARE: Final = 0.5
+"""Of the way the price went in what the scale is fitted to; the rest is how far it got."""
 DRIFT_PRIOR: Final = 0.5 / 252**0.5
 """Plausible mean over standard deviation of a bar's return: a yearly ratio of one half."""
 
@@ -35,3 +39,14 @@ def clustered_slope(
     sums = np.bincount(block, weights=guess * (target - slope * guess))
     error = float(np.sqrt((sums**2).sum())) / power
     return slope, slope / error if error > 0 else 0.0
+
+
+def mixed(distance: FloatArray, spread: FloatArray, weight: FloatArray) -> FloatArray:
+    """The mean of distance and spread, after the spread was given the mean of the distance."""
+    is_known = ~np.isnan(spread)
+    if not is_known.any():
+        return distance
+    way = np.clip(np.where(is_known, spread, 0.0), MIN_DISTANCE, MAX_TARGET)
+    share = weight * is_known
+    unit = float(share @ distance) / float(share @ way)
+    return np.where(is_known, SPREAD_SHARE * unit * way + (1 - SPREAD_SHARE) * distance, distance)
