@@ -66,12 +66,12 @@ $(BIN)/python:
 # $(BIN)/python is a prerequisite by existence only: its time stamp is the interpreter's.
 $(BASE): pyproject.toml constraints.txt | $(BIN)/python
 	@echo "Installing candlecast into $(VENV) (one to two minutes) ..."
-	@$(BIN)/pip install --quiet --editable .
+	@$(BIN)/pip install --quiet --no-compile --editable .
 	@touch $@
 
 $(DEV): pyproject.toml constraints.txt | $(BIN)/python
 	@echo "Installing candlecast and what its tests need into $(VENV) (two minutes) ..."
-	@$(BIN)/pip install --quiet --editable '.[dev]'
+	@$(BIN)/pip install --quiet --no-compile --editable '.[dev]'
 	@touch $(BASE) $@
 
 $(DASHBOARD): $(DASHBOARD_SOURCES) scripts/build_dashboard.sh | $(BIN)/python

@@ -26,10 +26,9 @@ from candlecast.pipelines.sequences import with_sequences
 from candlecast.store.migrate import file_lock
 from candlecast.store.stores import Stores
 from skill_page import DEFAULT, page
-from skill_scores import LEVELS, REFERENCES, Scored, score
-from skill_sets import DATA, KEPT, MARKETS, ROOT, Market, data_sha256, open_market
+from skill_scores import LEVELS, REFERENCES, Losses, Scored, against, score
+from skill_sets import DATA, EXPERIMENTS, KEPT, MARKETS, ROOT, data_sha256, open_market, spec_of
 
-EXPERIMENTS = ROOT / "experiments"
 RESULTS = Path(__file__).with_name("skill.json")
 DOCUMENT = ROOT / "docs" / "skill.md"
 M6 = "m6"
@@ -50,7 +49,7 @@ def _measure_market(name: str, experiments: list[str]) -> None:
     made: dict[str, TrainingSet] = {}
     for experiment in experiments:
         spec = spec_of(experiment, market)
-        found[experiment] = _same(found, spec.id) or _measured(name, experiment, spec, stores, made)
+        found[experiment] = _same(found, spec.id) or _measured(name, spec, stores, made)
         _tell(name, experiment, found[experiment])
         _keep({name: found})
     stores.close()
@@ -58,7 +57,6 @@ def _measure_market(name: str, experiments: list[str]) -> None:
 
 def _measured(
     name: str,
-    experiment: str,
     spec: ExperimentSpec,
     stores: Stores,
     made: dict[str, TrainingSet],
@@ -69,10 +67,9 @@ def _measured(
     forecasts = out_of_sample(training)
     seconds = perf_counter() - prepared_at
     scored = score(training, forecasts, MARKETS[name])
-    _keep_losses(name, experiment, scored)
-    horizons = {
-        horizon: _against(name, experiment, horizon, own) for horizon, own in scored.items()
-    }
+    _keep_losses(name, spec.id, scored)
+    floors = MARKETS[name].floors
+    horizons = {h: own.summary | {"floor": floors[h]} for h, own in scored.items()}
     return {
         "spec_id": spec.id,
         "seconds": seconds,
@@ -88,18 +85,6 @@ def _same(found: dict[str, Any], spec_id: str) -> dict[str, Any] | None:
     return next((own for own in told if own["spec_id"] == spec_id), None)
 
 
-def spec_of(experiment: str, market: Market) -> ExperimentSpec:
-    """The experiment of the file with that name, on the timeframe and horizons of the market."""
-    spec = ExperimentSpec.from_toml(EXPERIMENTS / f"{experiment}.toml")
-    return replace(
-        spec,
-        timeframe=market.timeframe,
-        symbols=(),
-        labels=replace(spec.labels, horizons=market.horizons),
-        splits=market.splits,
-    )
-
-
 def _training_set(
     stores: Stores, spec: ExperimentSpec, made: dict[str, TrainingSet]
 ) -> TrainingSet:
@@ -113,23 +98,40 @@ def _training_set(
     return with_sequences(stores, own)
 
 
-def _keep_losses(market: str, experiment: str, scored: dict[str, Scored]) -> None:
+def _keep_losses(market: str, spec_id: str, scored: dict[str, Scored]) -> None:
+    # What comparisons are made of, with the hash of the data that it was measured on.
+    folder = KEPT / "losses" / market
+    folder.mkdir(parents=True, exist_ok=True)
     for horizon, own in scored.items():
-        folder = KEPT / "losses" / market
-        folder.mkdir(parents=True, exist_ok=True)
-        np.savez(folder / f"{experiment}-{horizon}.npz", dates=own.dates, loss=own.losses)
+        np.savez(
+            folder / f"{spec_id}-{horizon}.npz",
+            dates=own.dates,
+            losses=own.losses,
+            data_sha256=data_sha256(MARKETS[market]),
+        )
 
 
-def _against(name: str, experiment: str, horizon: str, own: Scored) -> dict[str, Any]:
-    # The summary, with how it compares with each reference that was measured on the same dates.
-    floor = MARKETS[name].floors[horizon]
-    summary = own.summary | {"floor": floor, "against": {}}
-    for reference in REFERENCES:
-        path = KEPT / "losses" / name / f"{reference}-{horizon}.npz"
-        if reference != experiment and path.exists():
-            with np.load(path) as kept:
-                summary["against"][reference] = own.against(kept["dates"], kept["loss"])
-    return summary
+def _compare(name: str, found: dict[str, Any]) -> None:
+    # Each experiment against each reference, as both stand now.
+    for experiment, told in found.items():
+        for horizon, own in told.get("horizons", {}).items():
+            mine = _losses(name, experiment, horizon, found)
+            own["against"] = {
+                reference: against(mine, theirs, own["horizon_bars"])
+                for reference in REFERENCES
+                if mine is not None and reference != experiment
+                if (theirs := _losses(name, reference, horizon, found)) is not None
+            }
+
+
+def _losses(name: str, experiment: str, horizon: str, found: dict[str, Any]) -> Losses | None:
+    spec_id = found.get(experiment, {}).get("spec_id")
+    path = KEPT / "losses" / name / f"{spec_id}-{horizon}.npz"
+    if not path.exists():
+        return None
+    with np.load(path) as kept:
+        is_current = str(kept["data_sha256"]) == found["data"]["sha256"]
+        return (kept["dates"], kept["losses"]) if is_current else None
 
 
 def _tell(market: str, experiment: str, found: dict[str, Any]) -> None:
@@ -148,10 +150,18 @@ def _keep(measured: dict[str, Any]) -> None:
     with file_lock(KEPT / "results.lock"):
         known = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
         for name, found in measured.items():
-            known[name] = found if name == M6 else known.get(name, {}) | found
+            known[name] = found if name == M6 else _merged(known.get(name, {}), found)
+            if name != M6:
+                _compare(name, known[name])
+        written = page(known, SystemClock().now())
         text = json.dumps(known, indent=1, sort_keys=True)
         RESULTS.write_text(f"{text}\n", encoding="utf-8")
-        DOCUMENT.write_text(page(known, SystemClock().now()), encoding="utf-8")
+        DOCUMENT.write_text(written, encoding="utf-8")
+
+
+def _merged(before: dict[str, Any], found: dict[str, Any]) -> dict[str, Any]:
+    # What was measured of other data goes.
+    return before | found if before.get("data") == found["data"] else dict(found)
 
 
 def _options() -> argparse.Namespace:

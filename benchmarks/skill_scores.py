@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import polars as pl
@@ -32,14 +32,19 @@ class Scored:
     summary: dict[str, Any]
     dates: np.ndarray
     losses: FloatArray
-    horizon_bars: int
 
-    def against(self, dates: np.ndarray, losses: FloatArray) -> dict[str, Any]:
-        """The share of the reference's loss that is saved, and whether that is more than luck."""
-        if not np.array_equal(dates, self.dates):
-            raise ValueError("the reference was measured on other dates; measure it again")
-        test = diebold_mariano(self.losses, losses, dates, horizon_bars=self.horizon_bars)
-        return {"skill": 1 - self.losses.mean() / losses.mean(), "p_value": test.p_value}
+
+Losses: TypeAlias = tuple[np.ndarray, FloatArray]
+"""Dates, and mean losses of each."""
+
+
+def against(own: Losses, reference: Losses, horizon_bars: int) -> dict[str, Any]:
+    """The share of the reference's loss that is saved, and whether that is more than luck."""
+    dates, losses = own
+    if not np.array_equal(dates, reference[0]):
+        raise ValueError("the reference was measured on other dates; measure it again")
+    test = diebold_mariano(losses, reference[1], dates, horizon_bars=horizon_bars)
+    return {"skill": 1 - losses.mean() / reference[1].mean(), "p_value": test.p_value}
 
 
 def score(training: TrainingSet, made: OutOfSample, market: Market) -> dict[str, Scored]:
@@ -93,6 +98,7 @@ def _scored(
     losses = np.bincount(where, weights=crps) / np.bincount(where)
     summary = {
         "n": len(y),
+        "horizon_bars": n_bars,
         "n_dates": len(dates),
         "crps": float(crps.mean()),
         "skill": metrics.skill(crps, reference),
@@ -108,7 +114,7 @@ def _scored(
             for level in LEVELS
         },
     }
-    return Scored(summary, dates, losses, n_bars)
+    return Scored(summary, dates, losses)
 
 
 def _inside(pits: FloatArray, level: float) -> FloatArray:

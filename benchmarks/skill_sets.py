@@ -6,24 +6,29 @@ daily stocks. They are not moved afterwards: what is missed is listed as missed.
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
 
 import polars as pl
 
+from candlecast.domain.described import content_hash
 from candlecast.domain.market import FixedClock, trading_calendar
-from candlecast.domain.specs import SplitSpec
+from candlecast.domain.specs import ExperimentSpec, SplitSpec
 from candlecast.store.stores import Stores, open_stores
+from datasets import frame_sha256
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA = ROOT.parent / "shared" / "data"
 KEPT = ROOT / "var" / "skill"
+EXPERIMENTS = ROOT / "experiments"
 AFTERWARDS = FixedClock(datetime(2026, 1, 1, tzinfo=UTC))
 """Later than every bar of these markets."""
 
@@ -47,6 +52,8 @@ class Market:
     end: datetime | None = None
     prepare: Callable[[pl.DataFrame], pl.DataFrame] = field(default=lambda bars: bars)
     about: str = ""
+    is_exact: bool = False
+    """Whether coverage has to be within its margin, whatever the interval around it says."""
 
     @property
     def horizons(self) -> tuple[str, ...]:
@@ -83,6 +90,7 @@ MARKETS = {
         start=_utc(2014),
         end=_utc(2021, 12, 31),
         about="As `candlecast train experiments/default.toml` walks forward through these bars.",
+        is_exact=True,
     ),
     "b3_daily": Market(
         title="Brazilian stocks, daily",
@@ -149,26 +157,45 @@ def data_sha256(market: Market) -> str:
     return sha256((DATA / market.file).read_bytes()).hexdigest()
 
 
+def spec_of(experiment: str, market: Market) -> ExperimentSpec:
+    """The experiment of the file with that name, on the timeframe and horizons of the market."""
+    spec = ExperimentSpec.from_toml(EXPERIMENTS / f"{experiment}.toml")
+    return replace(
+        spec,
+        timeframe=market.timeframe,
+        symbols=(),
+        labels=replace(spec.labels, horizons=market.horizons),
+        splits=market.splits,
+    )
+
+
 def open_market(name: str) -> Stores:
     """A database of this market's bars below var/skill, filled at the first call."""
     market = MARKETS[name]
-    home = KEPT / f"{name}-{data_sha256(market)[:12]}"
+    bars = market.prepare(pl.read_parquet(DATA / market.file)).sort("symbol", "ts")
+    made_of = [frame_sha256(bars), market.calendar, market.stored]
+    home = KEPT / f"{name}-{content_hash(made_of)[:12]}"
     if not (home / "complete").exists():
         home.mkdir(parents=True, exist_ok=True)
-        _fill(home, market)
+        _fill(home, market, bars)
         (home / "complete").touch()
     url = f"sqlite:///{home / 'candlecast.db'}"
     return open_stores(database_url=url, home=home, artifacts_url=None, clock=AFTERWARDS)
 
 
-def _fill(home: Path, market: Market) -> None:
+def _fill(home: Path, market: Market, bars: pl.DataFrame) -> None:
     # Through the command that users give, so that what is measured is what they get.
-    bars = market.prepare(pl.read_parquet(DATA / market.file)).sort("symbol", "ts")
     path = home / "bars.parquet"
     bars.write_parquet(path)
-    command = [sys.executable, "-m", "candlecast", "ingest", "files", str(path)]
+    command = [sys.executable, "-m", "candlecast", "ingest", "files", str(path), "--json"]
     options = ["--timeframe", market.stored, "--calendar", market.calendar, "--skip-bad-rows"]
     environment = os.environ | {"CANDLECAST_HOME": str(home)}
     done = subprocess.run([*command, *options], env=environment, check=False, capture_output=True)
-    if not (home / "candlecast.db").exists():
-        raise RuntimeError(f"{path} could not be ingested:\n{done.stderr.decode()[-2000:]}")
+    told = json.loads(done.stdout or "{}")
+    n_stored, n_refused = told.get("inserted", 0), len(told.get("refusals", ()))
+    if n_stored + n_refused < len(bars):
+        shutil.rmtree(home)
+        raise RuntimeError(
+            f"of {len(bars)} bars of {market.file} {n_stored} were stored and {n_refused} refused:"
+            f"\n{done.stderr.decode()[-2000:]}"
+        )

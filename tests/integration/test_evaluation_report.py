@@ -108,9 +108,30 @@ def test_a_wrong_call_of_explain_names_the_remedy(home):
     answer = call("explain", "AAPL", "--plot", "a.png")
     assert answer.code == 2
     assert ".svg" in answer.err
+    answer = call("explain", "AAPL", "--plot", "absent/a.svg")
+    assert answer.code == 2
+    assert "there is no folder absent" in answer.err
     answer = call("explain", "AAPL")
     assert answer.code == 2
     assert "candlecast train" in answer.err
+
+
+def test_a_drawing_takes_no_other_files_place_and_says_so_before_the_work(home):
+    (home / "logo.svg").write_text("<svg>mine</svg>")
+    (home / "link.svg").symlink_to("absent.svg")
+    for name in ("logo.svg", "link.svg"):
+        answer = call("explain", "AAPL", "--plot", name)
+        assert (answer.code, answer.out) == (1, "")
+        assert f"{name} is no drawing of candlecast's; name another" in answer.err
+    assert (home / "logo.svg").read_text() == "<svg>mine</svg>"
+
+
+def test_another_kind_is_trained_without_the_members_of_the_file(home):
+    members = "".join(f'[[model.members]]\nkind = "{kind}"\n' for kind in ("har", "ewma"))
+    text = SPEC.partition("[model]")[0] + '[model]\nkind = "voting"\n' + members
+    (home / "votes.toml").write_text(text + "[search.parameters]\nrate = { low = 1, high = 2 }\n")
+    answer = call("evaluate", "votes.toml", "--model", "ewma", "--n-splits", "1", "--json")
+    assert answer.code == 0, answer.err
 
 
 def test_a_served_model_explains_its_forecast(home):
@@ -124,3 +145,8 @@ def test_a_served_model_explains_its_forecast(home):
     assert sizes == sorted(sizes, reverse=True)
     assert (home / "aapl.svg").read_text().startswith("<svg")
     assert told["contributions"][0]["feature"] in call("explain", "AAPL").out
+    before = (home / "aapl.svg").read_bytes()
+    (home / "aapl.svg").write_bytes(before + b"older")
+    assert call("explain", "AAPL", "--horizon", "1D", "--plot", "aapl.svg").code == 0
+    assert (home / "aapl.svg").read_bytes() == before
+    assert not list(home.glob(".aapl*"))

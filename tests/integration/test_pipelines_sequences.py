@@ -113,10 +113,16 @@ def test_the_spec_that_is_kept_names_the_windows_of_each_member(stores):
     members = (ModelSpec("linear"), SPEC.model, ModelSpec("lstm"))
     spec = resolved(replace(SPEC, model=ModelSpec("linear", members=members)), market)
     assert [member.tensors for member in spec.model.members] == [None, WINDOWS, plain.model.tensors]
-    together = windows_of(spec)
-    assert together.timeframes == WINDOWS.timeframes
-    assert set(together.features) == {*FEATURES}
-    assert together.n_steps == 60
+
+
+def test_members_that_look_at_windows_look_at_the_same_ones():
+    # Rows carry one kind of windows: with those of both, neither would be trained on its own.
+    own, other = SPEC.model, ModelSpec("lstm")
+    averaging = ModelSpec("averaging", members=(ModelSpec("linear"), own, other))
+    with pytest.raises(InvalidSpec, match=r"6 steps of 1h, 4h, 1d .* \[model.members.tensors\]"):
+        windows_of(replace(SPEC, model=averaging))
+    same = replace(averaging, members=(ModelSpec("linear"), own, replace(other, tensors=WINDOWS)))
+    assert windows_of(replace(SPEC, model=same)) == WINDOWS
 
 
 def test_windows_of_what_is_no_feature_of_the_experiment_are_refused():

@@ -15,8 +15,9 @@ from candlecast.domain.described import content_hash
 from candlecast.domain.frames import QUANTILES
 from candlecast.domain.market import FixedClock
 from candlecast.errors import InvalidSpec, NotEnoughHistory, NotFound
+from candlecast.models import joint
 from candlecast.pipelines.forecast import forecast
-from candlecast.pipelines.rank import RankQuery, rank, read_residuals
+from candlecast.pipelines.rank import RankQuery, n_scenarios, rank, read_residuals
 from candlecast.store import ledger
 from command_line import call
 from pipeline_rows import DAILY, all_rows, changes, put
@@ -156,6 +157,14 @@ def test_what_was_known_then_decides(stores):
     assert by_symbol(told)["SYN00"]["as_of"] <= then.isoformat()
 
 
+@pytest.mark.parametrize("n_symbols", [2, 3, 244, 245, 500, 999, 1000])
+def test_the_work_of_a_ranking_is_bounded_and_no_less_than_that(n_symbols):
+    n = n_scenarios(n_symbols)
+    assert n & (n - 1) == 0
+    assert n * n_symbols <= 4_000_000
+    assert n == joint.N_SCENARIOS or 2 * n * n_symbols > 4_000_000
+
+
 def test_residuals_are_returns_over_the_volatility_known_before(stores):
     tickers = ["SYN01", "SYN00"]
     found = read_residuals(stores, DAILY, tickers, NOW)
@@ -195,6 +204,19 @@ def test_the_api_answers_what_the_pipeline_does_in_the_documented_shape(client, 
     ranks.Ranks.model_validate_json(response.content, strict=True)
     query = RankQuery(symbols=("SYN00", "SYN02"), weights=HALVES)
     assert response.json() == json.loads(json.dumps(rank(stores, query)))
+
+
+def test_one_ranking_is_made_at_a_time_and_others_are_asked_to_come_back(client, monkeypatch):
+    monkeypatch.setattr(ranks, "MAX_WAIT_SECONDS", 0.01)
+    with ranks.TURN:
+        response = client.post("/api/v1/ranks", json={})
+    body = responses.ErrorBody.model_validate_json(response.content, strict=True)
+    assert response.status_code == 503
+    assert body.error.is_retryable
+    assert "ask again" in body.error.message
+    assert response.headers["Retry-After"] == "1"
+    for asked, status in (({"horizon": "1Y"}, 422), ({}, 200)):
+        assert client.post("/api/v1/ranks", json=asked).status_code == status
 
 
 def test_a_request_may_leave_everything_out(client):

@@ -14,6 +14,7 @@ import pytest
 from candlecast.domain.spec_text import as_toml
 from candlecast.domain.specs import ExperimentSpec, FeatureSpec, LabelSpec, ModelSpec
 from candlecast.errors import Conflict, FitFailed, InvalidSpec, NotFound
+from candlecast.models.adaptive import AdaptiveState
 from candlecast.models.conformal import load_model
 from candlecast.models.search import parse_space
 from candlecast.pipelines.dataset import make_training_set, read_training_market
@@ -25,6 +26,7 @@ from candlecast.pipelines.select import select
 from candlecast.pipelines.train import train
 from candlecast.pipelines.trials import study_of
 from candlecast.pipelines.update import update
+from candlecast.store.calibration import StoredState, read_states, write_states
 from candlecast.store.database import Database
 from candlecast.store.trials import TrialRecord, count_trials, read_trials, write_trial
 from command_line import call
@@ -72,6 +74,8 @@ def test_a_search_goes_on_where_it_stopped_and_counts_every_trial(stores, tmp_pa
              for t in read_trials(stores.database, study)}  # fmt: skip
     assert tried == {trial.parameters["half_life_days"]: trial.score for trial in more.trials}
     assert more.n_tried == len(tried) == 5
+    details = [orjson.loads(trial.details) for trial in read_trials(stores.database, study)]
+    assert {one["bands"] for one in details} == {"adapted"}
     assert more.best.score == max(trial.score for trial in more.trials if trial.score is not None)
     # The best is trained as it is printed, and what is trained counts as tried, once.
     chosen = ExperimentSpec.from_mapping(tomllib.loads(as_toml(more.spec)))
@@ -121,8 +125,15 @@ def test_an_update_is_a_new_version_that_knows_as_much_as_one_trained_anew(
     old = train(stores, SPEC).version
     assert update(stores).is_new is False
     put(at(stores, later), BARS)
+    wide = AdaptiveState(0.3).to_mapping()
+    lived = {"1D": StoredState(later - timedelta(days=3), 4, wide)}
+    write_states(stores.database, old.version, lived)
     run = update(at(stores, later))
     assert run.is_new
+    # Its bands begin as those of the old one stood, and its own outcomes are still to come.
+    until = run.version.training_until
+    begun = {"1D": StoredState(until, 0, wide)}
+    assert read_states(stores.database, run.version.version, as_of=later) == begun
     assert run.version.kind == "online"
     assert run.version.training_until > old.training_until
     assert run.version.is_active
@@ -152,7 +163,7 @@ def stores_of_past(tmp_path):
         yield stores, end
 
 
-def test_what_does_not_learn_by_updates_is_named(stores) -> None:
+def test_what_does_not_learn_by_updates_is_named(stores, monkeypatch) -> None:
     with pytest.raises(NotFound, match="unknown model version"):
         update(stores, "online-1")
     har = train(stores, replace(SPEC, model=ModelSpec("har"))).version
@@ -161,6 +172,12 @@ def test_what_does_not_learn_by_updates_is_named(stores) -> None:
     online = train(stores, SPEC).version
     with pytest.raises(Conflict, match="knows all until"):
         update(stores, online.version, as_of=har.training_until - timedelta(days=30))
+    fading = orjson.loads(online.spec)
+    fading["labels"]["half_life_days"] = 250.0
+    told = replace(online, spec=orjson.dumps(fading).decode())
+    monkeypatch.setattr("candlecast.pipelines.update._found", lambda *_: told)
+    with pytest.raises(InvalidSpec, match=r"the model's own half_life_days in model\.parameters"):
+        update(stores, online.version)
 
 
 def test_the_commands_print_what_train_takes(home, monkeypatch, tmp_path) -> None:

@@ -1,6 +1,7 @@
 """Combinatorial purged cross-validation against brute force, and bugs that others had."""
 
 from collections import Counter
+from dataclasses import replace
 from itertools import combinations
 from math import comb
 
@@ -8,7 +9,9 @@ import numpy as np
 import pytest
 
 from candlecast.domain.distribution import SCORES
+from candlecast.domain.history import History
 from candlecast.errors import InvalidSpec, ModelError, NotEnoughHistory
+from candlecast.models.garch import Garch
 from candlecast.validation.combinatorial import (
     CombinatorialSpec,
     backtest_paths,
@@ -145,6 +148,75 @@ def test_an_outcome_that_spans_a_whole_block_is_unknown_while_a_shorter_one_of_i
     vars(examples).update(end_at=long, y=both, horizons=("1D", "3W"))
     training = split_of(examples, (2,)).training(examples)
     assert outcomes(training) == {*range(20), *range(100, 106), *range(44, 60), *range(144, 160)}
+
+
+def with_history(n_days, n_ahead, *, missing=()):
+    """A row a day of two symbols; bar i of a symbol returns i, and its row knows it."""
+    one = daily_examples(n_days, n_ahead)
+    both = one.take(np.repeat(np.arange(n_days), 2))
+    symbol = np.tile(np.arange(2), n_days).astype(np.int32)
+    at = np.repeat(np.arange(n_days), 2) + symbol * n_days
+    returns = np.tile(np.arange(n_days, dtype=float), 2)
+    returns[[0, n_days]] = np.nan
+    start = symbol.astype(np.intp) * n_days
+    history = History(returns, start, at, returns**2)
+    given = replace(
+        both, symbol=symbol, tickers=("A", "B"), horizon_bars=np.array([n_ahead]), history=history
+    )
+    return given.take(~np.isin(at, missing))
+
+
+def bars_known(rows):
+    """Of each symbol, the bars whose return any of its rows knows, and whose variance."""
+    found = []
+    for values in (rows.history.returns, rows.history.variances**0.5):
+        spans = zip(rows.symbol, rows.history.start, rows.history.at, strict=True)
+        parts = [(symbol, values[start : at + 1]) for symbol, start, at in spans]
+        found.append(
+            [
+                {*np.concatenate([v[~np.isnan(v)] for s, v in parts if s == symbol])}
+                for symbol in range(2)
+            ]
+        )
+    assert found[0] == found[1]
+    return found[0]
+
+
+def test_no_history_behind_a_training_row_reaches_into_a_block_its_outcomes_or_the_embargo():
+    examples = with_history(60, n_ahead=5)
+    for groups, blocks in {(2,): [(20, 37)], (1, 4): [(10, 27), (40, 57)], (5,): []}.items():
+        training = split_of(examples, groups, embargo_days=3).training(examples)
+        last = 45 if groups == (5,) else 59
+        # A row's own bar ends with it: the first after a block overlaps the embargo.
+        inside = {bar for first, end in blocks for bar in range(first, end + 1)}
+        early = {bar for first, _ in blocks for bar in range(first - 4, first)}
+        wanted = {bar for bar in range(1, last + 1) if bar not in inside} - early
+        assert bars_known(training) == [wanted, wanted]
+        assert (training.history.start <= training.history.at).all()
+    assert not np.isnan(examples.history.returns[1:60]).any()
+
+
+def test_a_history_that_no_tested_row_shares_stays_whole():
+    examples = with_history(60, n_ahead=1, missing=range(60, 100))  # the second begins at 40
+    history = examples.history
+    history.start[examples.symbol == 1] = 90
+    training = split_of(examples, (2,)).training(examples)
+    assert {*training.history.start[training.symbol == 1].tolist()} == {90}
+    assert bars_known(training)[1] == {*range(30, 60)}
+
+
+def test_garch_is_fitted_on_no_return_of_a_tested_block():
+    generator = np.random.default_rng(7)
+    examples = with_history(600, n_ahead=1)
+    examples.history.returns[:] = generator.standard_normal(1200) * 0.01
+    split = split_of(examples, (2,), embargo_days=1)
+    rows = split.test_rows(examples.as_of)
+    returns = examples.history.returns.copy()
+    returns[examples.history.at[rows] + 1] *= 6
+    spoilt = replace(examples, history=replace(examples.history, returns=returns))
+    honest, other = (Garch().fit(split.training(each)) for each in (examples, spoilt))
+    assert honest.parameters("A") == other.parameters("A")
+    assert Garch().fit(spoilt).parameters("A") != Garch().fit(examples).parameters("A")
 
 
 class Constant:

@@ -165,6 +165,15 @@ def test_a_short_symbol_is_held_to_all_symbols_and_a_new_one_gets_their_paramete
     assert firmly < abs(own.parameters("S4").freedom - pooled.freedom)
 
 
+def test_a_wrong_split_does_not_stay_in_the_forecasts() -> None:
+    sound = simulated(1500, 3)
+    broken = sound.copy()
+    broken[0, 700] = 120 * sound.std()
+    rows = [examples_of(returns) for returns in (sound, broken)]
+    plain, odd = (Garch().fit(known).predict(known)[-1, 0] for known in rows)
+    np.testing.assert_allclose(odd, plain, rtol=0.15, atol=0.03)
+
+
 def test_rows_without_a_history_are_refused_and_so_are_too_few_returns() -> None:
     examples = make_examples(seed=1)
     bare = replace(examples, history=None)

@@ -7,6 +7,7 @@ from statistics import NormalDist, fmean, stdev
 import numpy as np
 import polars as pl
 import pytest
+from polars.testing import assert_frame_equal
 from scipy.stats import pearsonr, spearmanr
 
 from candlecast.domain.distribution import LEVELS, mean
@@ -227,6 +228,36 @@ def test_the_comparison_averages_by_date_and_its_tests_tell_a_wider_reference_ap
     assert row["low"] < skill < row["high"]
     assert row["verdict"] == SKILL
     assert row["n_dates"] == len(dates)
+
+
+def test_symbols_whose_exchanges_close_at_different_hours_share_their_dates():
+    examples = make_examples(seed=6, n_days=300)
+    rows = scored_rows(examples, made_of(examples))
+    hours = pl.col("symbol").replace_strict({"AAA": -15, "BBB": 0, "CCC": 3})
+    apart = rows.with_columns(pl.col("as_of") + pl.duration(hours=hours))
+    assert apart["as_of"].n_unique() == 3 * rows["as_of"].n_unique()
+    found, expected = (evidence.comparisons(one) for one in (apart, rows))
+    assert_frame_equal(found, expected)
+    assert found["dm_p_adjusted"].count() > 0
+    assert evidence.uniformity(apart)["n_dates"].equals(evidence.uniformity(rows)["n_dates"])
+
+
+def test_the_more_was_compared_and_tried_the_less_a_small_p_value_proves():
+    examples = make_examples(seed=6, n_days=600, volatility_signal=0.5)
+    rows = scored_rows(examples, made_of(examples))
+    found = {n: evidence.comparisons(rows, n).drop_nulls("dm_p_value") for n in (0, 10**30)}
+    raw, adjusted = (found[0][name].to_numpy() for name in ("dm_p_value", "dm_p_adjusted"))
+    # Those of the table, and of all horizons together: two losses for each of three parts.
+    n_compared = len(raw) + 6
+    smallest = raw.argmin()
+    assert 0 < raw[smallest] < 1e-4
+    assert adjusted[smallest] == pytest.approx(n_compared * raw[smallest], rel=0.5)
+    assert (adjusted >= raw).all()
+    assert (found[10**30]["dm_p_adjusted"] >= adjusted).all()
+    few, many = (evidence.verdicts(rows, n)["all"]["1D"] for n in (0, 10**30))
+    assert few["verdict"] == many["verdict"] == "skill in the distribution"
+    assert "may be luck" not in few["sentence"]
+    assert "may be luck" in many["sentence"]
 
 
 def test_intervals_stand_beside_the_coverage_and_around_it():

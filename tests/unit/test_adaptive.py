@@ -93,6 +93,18 @@ def test_what_is_stored_of_forecasts_leads_to_the_same_state_as_the_walk() -> No
         assert made[today, h] == pytest.approx(expected, abs=1e-12)
 
 
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 10_000), st.integers(0, 30))
+def test_what_ended_later_may_be_told_later(seed: int, cut: int) -> None:
+    examples, rng = stream(seed, n_days=30, n_symbols=3), np.random.default_rng(seed)
+    pits, end_at = rng.uniform(size=len(examples)), examples.end_at[:, 1]
+    is_early = end_at <= examples.as_of[0] + cut * np.timedelta64(1, "D")
+    told = AdaptiveState(0.1)
+    for part in (is_early, ~is_early):
+        told = updated(told, pits[part], examples.as_of[part], end_at[part], 5)
+    assert told == updated(AdaptiveState(0.1), pits, examples.as_of, end_at, 5)
+
+
 def naive(examples: Examples, horizon: int) -> np.ndarray:
     """Row by row, all that is known told again for each date: the definition, in loops."""
     made = np.zeros((len(examples), dist.N_LEVELS))

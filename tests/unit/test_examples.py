@@ -1,13 +1,13 @@
 """Examples: taken, cut by what was known, and shown to a model without their outcomes."""
 
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from candlecast.domain.examples import Examples, Rows
+from candlecast.domain.examples import Examples, Rows, session_dates
 from candlecast.errors import NotFound
 
 START = np.datetime64("2020-01-01", "us")
@@ -96,6 +96,39 @@ def test_targets_are_in_units_of_the_symbols_own_volatility():
     examples = make()
     np.testing.assert_allclose(examples.horizon_scale()[2], [0.03, 0.03 * np.sqrt(5)])
     np.testing.assert_allclose(examples.targets() * examples.horizon_scale(), examples.y)
+
+
+calendars = st.lists(st.integers(0, 60), min_size=1, max_size=30, unique=True)
+
+
+@given(st.lists(calendars, min_size=1, max_size=4), st.integers(4, 23))
+def test_where_all_close_together_dates_are_the_instants_themselves(sessions, hour):
+    as_of = np.concatenate([days(own) for own in sessions]) + np.timedelta64(hour, "h")
+    symbol = np.repeat(np.arange(len(sessions)), [len(own) for own in sessions])
+    found = np.unique(session_dates(as_of, symbol), return_inverse=True)[1]
+    np.testing.assert_array_equal(found, np.unique(as_of, return_inverse=True)[1])
+
+
+def shifted(n_dates, hours, step):
+    """Rows of as many symbols as there are `hours`, each closing at its own hour of a date."""
+    when = START + np.arange(n_dates)[:, None] * np.timedelta64(step, "h")
+    as_of = (when + np.array(hours) * np.timedelta64(1, "h")).ravel()
+    examples = make(n=len(as_of), horizon_bars=(1,))
+    symbol = np.tile(np.arange(len(hours), dtype=np.int32), n_dates)
+    return replace(examples, as_of=as_of, symbol=symbol, tickers=tuple("ABCD"[: len(hours)]))
+
+
+def test_outcomes_of_exchanges_that_close_at_different_hours_are_of_one_date():
+    # Wellington, London, New York, and what is always open and ends its day at midnight.
+    apart, together = (shifted(50, hours, 24) for hours in ((4, 16, 21, 24), (21,) * 4))
+    assert apart.n_effective(0) == together.n_effective(0) == pytest.approx(50 * 4 / 1.9)
+    np.testing.assert_array_equal(apart.dates(), np.repeat(days(range(50)), 4))
+
+
+def test_instants_of_bars_within_a_day_stay_apart():
+    hourly = shifted(50, (4, 5, 6), 1)
+    np.testing.assert_array_equal(hourly.dates(), hourly.as_of)
+    assert make(n=0).n_effective(0) == 0.0
 
 
 def test_a_feature_is_found_by_name():

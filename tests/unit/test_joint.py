@@ -77,6 +77,16 @@ def test_the_same_seed_gives_the_same_scenarios_and_another_one_others():
     assert (first != joint.scenarios(*given_, n_scenarios=100, seed=4)).any()
 
 
+def test_ranks_counted_in_parts_are_those_counted_at_once(monkeypatch):
+    rng = np.random.default_rng(4)
+    outcomes = np.round(rng.normal(size=(300, 7)), 1)  # some rows tie, some do not
+    whole = joint.rank_probabilities(outcomes)
+    np.testing.assert_allclose(whole, shared_classes(outcomes, 5).mean(axis=0))
+    for most in (1, 50, 7 * 299):
+        monkeypatch.setattr(joint, "MOST_COUNTED", most)
+        np.testing.assert_allclose(joint.rank_probabilities(outcomes), whole, rtol=1e-12)
+
+
 def test_symbols_that_move_as_one_always_keep_their_order():
     drawn = joint.scenarios(normal(1.0, 1.0, mean=np.array([[0.0], [0.1]])), equal(2, 1.0))
     np.testing.assert_allclose(drawn[:, 1] - drawn[:, 0], 0.1, atol=1e-6)

@@ -11,7 +11,15 @@ import pytest
 from candlecast import metrics
 from candlecast.domain import distribution as dist
 from candlecast.domain.specs import ModelSpec
-from candlecast.errors import BadArtifact, FitFailed, NotEnoughHistory, NotFitted, NotFound
+from candlecast.errors import (
+    BadArtifact,
+    FitFailed,
+    InvalidSpec,
+    NotEnoughHistory,
+    NotFitted,
+    NotFound,
+)
+from candlecast.models.artifact import FORMAT
 from candlecast.models.conformal import Calibrated, load_model, make_model, save_model
 from candlecast.models.log_linear import LogLinear
 from candlecast.models.volatility import Ewma
@@ -40,7 +48,9 @@ def test_calibrated_coverage_stays_within_sampling_error_on_exchangeable_data() 
     inside, n = 0.0, 0
     for seed in range(8):
         past, future = make_examples(seed=seed, n_days=260), make_examples(seed=100 + seed)
-        model = make_model(ModelSpec("har", calibration="split", calibration_share=0.4), 7).fit(past)
+        model = make_model(ModelSpec("har", calibration="split", calibration_share=0.4), 7).fit(
+            past
+        )
         pits = metrics.pit(model.predict(future)[:, 0], future.y[:, 0])
         known = ~np.isnan(pits)
         inside += metrics.coverage(pits[known], 0.8) * known.sum()
@@ -143,6 +153,24 @@ def test_a_changed_file_of_an_artefact_is_refused(tmp_path: Path, name: str) -> 
     (tmp_path / name).write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
     with pytest.raises(BadArtifact):
         load_model(tmp_path, sha256)
+
+
+@pytest.mark.parametrize(("number", "age"), [(FORMAT - 1, "an earlier"), (FORMAT + 1, "a later")])
+def test_an_artefact_of_another_format_says_how_to_make_it_again(
+    tmp_path: Path, number: int, age: str
+) -> None:
+    _saved(tmp_path)
+    path = tmp_path / "manifest.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "format": number}))
+    told = rf"was made by {age} version \(format {number}\); run `candlecast train` to make it"
+    with pytest.raises(BadArtifact, match=told):
+        load_model(tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["voting", "averaging", "stacking"])
+def test_a_kind_that_takes_members_says_where_to_see_how(kind: str) -> None:
+    with pytest.raises(InvalidSpec, match=r"candlecast train experiments/voting\.toml"):
+        make_model(ModelSpec(kind=kind), 7)
 
 
 def test_a_file_too_many_or_too_few_in_an_artefact_is_refused(tmp_path: Path) -> None:

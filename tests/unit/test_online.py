@@ -58,6 +58,24 @@ def test_an_outcome_that_comes_again_is_not_learnt_again() -> None:
     np.testing.assert_array_equal(twice.predict(ROWS), once.predict(ROWS))
 
 
+@pytest.mark.parametrize("half_life", [0.0, 90.0])
+def test_no_outcome_is_lost_where_those_of_one_symbol_come_later(half_life: float) -> None:
+    # Each closes at its own hour, and the first has holidays before its horizons end.
+    hours = EXAMPLES.symbol * np.timedelta64(1, "h")
+    waits = np.where(EXAMPLES.symbol == 0, np.timedelta64(4, "D"), np.timedelta64(0, "D"))
+    as_of, end_at = EXAMPLES.as_of + hours, EXAMPLES.end_at + (hours + waits)[:, None]
+    examples = replace(EXAMPLES, as_of=as_of, end_at=end_at)
+    instants = np.unique(EXAMPLES.as_of) + np.timedelta64(12, "h")
+    model = Online(half_life_days=half_life).fit(examples.known_by(instants[40]))
+    for instant in instants[41:]:
+        model.update(examples.known_by(instant))
+    whole = Online(half_life_days=half_life).fit(examples.known_by(instants[-1]))
+    for own, all_at_once in zip(model._states, whole._states, strict=True):
+        assert own.n_seen == pytest.approx(all_at_once.n_seen, rel=1e-9)
+        assert own.learnt_until == all_at_once.learnt_until
+    np.testing.assert_allclose(model.predict(ROWS), whole.predict(ROWS), rtol=0.05, atol=1e-3)
+
+
 def test_saved_and_loaded_it_goes_on_as_if_it_had_never_stopped(tmp_path: Path) -> None:
     model = Online(half_life_days=300.0).fit(known(EXAMPLES, 150))
     model.save(tmp_path)
@@ -122,4 +140,9 @@ def test_misuse_is_named(tmp_path: Path) -> None:
     state = read_json(tmp_path / "model.json")
     write_json(tmp_path / "model.json", state | {"feature_names": ["har_1"]})
     with pytest.raises(BadArtifact, match="shape"):
+        Online.load(tmp_path)
+    for own in state["states"]:
+        own["learnt_until"] = "2020-01-01"
+    write_json(tmp_path / "model.json", state)
+    with pytest.raises(BadArtifact, match="by ticker"):
         Online.load(tmp_path)

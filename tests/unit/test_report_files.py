@@ -1,8 +1,10 @@
 """Reports on disk: whole or not at all, in nobody else's place, the same bytes every time."""
 
 import json
+import os
 from html import unescape
 from html.parser import HTMLParser
+from pathlib import Path
 
 import polars as pl
 import pytest
@@ -11,6 +13,7 @@ from candlecast.errors import Conflict
 from candlecast.reports import files
 from candlecast.reports.drawing import VARIABLES
 from candlecast.reports.files import check_folder, write_report
+from candlecast.reports.plots import contribution_plot
 from candlecast.reports.tables import probability, signed, text
 from evaluations import make_evaluation
 
@@ -63,6 +66,55 @@ def test_what_is_no_report_is_left_alone(tmp_path):
     assert content(folder) == {"metrics.json": b'{"kind": "of somebody else"}'}
 
 
+def test_an_older_report_with_other_things_beside_it_is_left_alone(tmp_path):
+    folder = tmp_path / "report"
+    write_report(folder, EVALUATION)
+    (folder / "notes.md").write_text("mine")
+    before = content(folder)
+    with pytest.raises(Conflict, match=r"notes\.md.*name another"):
+        write_report(folder, EVALUATION)
+    assert content(folder) == before
+    (folder / "notes.md").unlink()
+    (folder / "per_year.csv").unlink()
+    write_report(folder, EVALUATION)
+    assert set(content(folder)) == files.NAMES == NAMES
+    (folder / "per_year.csv").unlink()
+    (folder / "per_year.csv").mkdir()
+    with pytest.raises(Conflict, match=r"per_year\.csv"):
+        check_folder(folder)
+
+
+@pytest.mark.parametrize("name", [".", "..", "below/.."])
+def test_the_folder_that_one_works_in_is_refused_before_the_work(tmp_path, monkeypatch, name):
+    (tmp_path / "here" / "below").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "here" / "below" if name == "." else tmp_path / "here")
+    with pytest.raises(Conflict, match=r"cannot be replaced.*name another"):
+        check_folder(Path(name))
+
+
+def test_a_folder_that_cannot_be_moved_or_made_is_refused_before_the_work(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(Conflict, match="nothing can be written into"):
+        check_folder(tmp_path / "file" / "deep" / "report")
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "access", lambda _, mode: mode == os.F_OK)
+        with pytest.raises(Conflict, match="nothing can be written into"):
+            check_folder(tmp_path / "report")
+    assert check_folder(tmp_path / "report") == tmp_path / "report"
+    monkeypatch.setattr(Path, "is_mount", lambda path: path == tmp_path / "report")
+    with pytest.raises(Conflict, match="cannot be replaced"):
+        check_folder(tmp_path / "report")
+
+
+def test_a_table_holds_no_formula_and_a_plot_no_mathematics(tmp_path):
+    symbol = '=HYPERLINK("x")'
+    write_report(tmp_path / "report", make_evaluation(symbol))
+    found = pl.read_csv(tmp_path / "report" / "per_symbol.csv")["symbol"].to_list()
+    assert f"'{symbol}" in found
+    assert not any(text_of[0] in "=+@\t" for text_of in found)
+    assert "BRK$A_{$" in contribution_plot("BRK$A_{$", {"x": 0.1})
+
+
 def test_a_report_that_cannot_be_finished_leaves_the_old_one(report, monkeypatch):
     before = content(report)
 
@@ -107,6 +159,7 @@ def test_the_page_says_where_it_comes_from(report):
     facts = ("2015-07-20", "0123456789abcdef", "[model]", "AAA, BBB, CCC", "12 different models")
     assert all(fact in text_of for fact in facts)
     assert EVALUATION.verdicts["all"]["overall"]["sentence"] in text_of
+    assert "p, all tries counted" in text_of
 
 
 def test_numbers_are_written_as_people_read_them():

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from candlecast import metrics
 from candlecast.domain.spec_text import as_toml
 from candlecast.domain.specs import (
     ExperimentSpec,
@@ -20,7 +21,7 @@ from candlecast.domain.specs import (
     SplitSpec,
     TensorSpec,
 )
-from candlecast.errors import FitFailed, InvalidSpec, NotFound
+from candlecast.errors import BadArtifact, FitFailed, InvalidSpec, LeakageError, NotFound
 from candlecast.models.search import (
     CUT_OFF,
     Search,
@@ -30,6 +31,7 @@ from candlecast.models.search import (
     parse_space,
     read_trials,
     run_trials,
+    scored_bands,
     skill_by_fold,
 )
 from candlecast.validation.splits import before_holdout
@@ -89,7 +91,6 @@ def test_garbage_in_the_holdout_changes_nothing(tmp_path: Path) -> None:
 
 
 def test_a_trials_score_is_the_skill_of_a_walk_before_the_holdout(tmp_path: Path) -> None:
-    from candlecast import metrics
     from candlecast.models.online import Online
     from candlecast.validation.walk_forward import OutOfSample, walk_forward
 
@@ -104,7 +105,33 @@ def test_a_trials_score_is_the_skill_of_a_walk_before_the_holdout(tmp_path: Path
         )
         for h in range(2)
     ]
-    assert list(skill_by_fold(search, SPEC))[-1] == pytest.approx(np.mean(expected), rel=1e-12)
+    spec = replace(SPEC, model=replace(SPEC.model, is_adaptive=False))
+    assert scored_bands(spec) == "fitted"
+    assert list(skill_by_fold(search, spec))[-1] == pytest.approx(np.mean(expected), rel=1e-12)
+
+
+def test_a_trial_is_scored_by_the_bands_that_are_served(tmp_path: Path) -> None:
+    from candlecast.models.adaptive import adapted
+    from candlecast.models.online import Online
+    from candlecast.validation.walk_forward import OutOfSample, walk_forward
+
+    search = search_of(tmp_path)
+    splits = replace(SPEC.splits, holdout_share=0.0)
+    folds = list(walk_forward(lambda past: Online().fit(past), search.examples, splits))
+    expected = []
+    for n_folds in (1, 2):
+        made, shown = OutOfSample.of(folds[:n_folds]), search.examples
+        served, tested = adapted(made.quantiles, shown, made.rows), shown.take(made.rows)
+        skills = [
+            metrics.skill(
+                metrics.crps(served[:, h], tested.y[:, h]),
+                metrics.crps(tested.climatology[:, h], tested.y[:, h]),
+            )
+            for h in range(2)
+        ]
+        expected.append(np.mean(skills))
+    assert scored_bands(SPEC) == "adapted"
+    assert list(skill_by_fold(search, SPEC)) == pytest.approx(expected, rel=1e-12)
 
 
 def test_hopeless_trials_are_given_up_and_failed_ones_tell_why(tmp_path: Path) -> None:
@@ -126,6 +153,44 @@ def test_hopeless_trials_are_given_up_and_failed_ones_tell_why(tmp_path: Path) -
     assert best_of(trials).parameters == {"weights": "0,1"}
     with pytest.raises(FitFailed, match="give 2 numbers"):
         best_of(states["failed"])
+
+
+@pytest.mark.parametrize(
+    "error", [BadArtifact("off by 0.01"), np.linalg.LinAlgError("singular matrix")]
+)
+def test_a_draw_that_cannot_be_fitted_does_not_end_the_search(
+    error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from candlecast.models import search as module
+
+    n_tried = 0
+
+    def second_fails(*_):
+        nonlocal n_tried
+        n_tried += 1
+        if n_tried == 2:
+            raise error
+        yield 0.01
+
+    monkeypatch.setattr(module, "skill_by_fold", second_fails)
+    search = search_of(tmp_path)
+    run_trials(search, 3)
+    trials = read_trials(search)
+    assert [trial.state for trial in trials] == ["complete", "failed", "complete"]
+    assert trials[1].reason == str(error)
+    assert len({tuple(trial.parameters.items()) for trial in trials}) == 3
+
+
+def test_a_leak_ends_the_search(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from candlecast.models import search as module
+
+    def leaks(*_):
+        raise LeakageError("known after as_of")
+        yield
+
+    monkeypatch.setattr(module, "skill_by_fold", leaks)
+    with pytest.raises(LeakageError):
+        run_trials(search_of(tmp_path), 1)
 
 
 def test_a_trial_whose_process_is_gone_is_closed_and_made_again(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import pytest
 from candlecast import metrics
 from candlecast.domain.distribution import LEVELS
 from candlecast.models.boosting import LightGbm
+from candlecast.models.evidence import date_blocks
 from candlecast.models.linear import Linear
 from candlecast.models.shape import GAUSSIAN_SHAPE, Shape, shape_features
 from markets import make_examples
@@ -123,6 +124,55 @@ def test_trees_that_tell_nothing_of_later_outcomes_are_not_grown() -> None:
         grown.append(model._scales[0].trees._booster.num_trees())  # type: ignore[attr-defined]
     assert grown[0] == 60
     assert grown[1] < 30
+
+
+def learnt_from(monkeypatch, examples):  # type: ignore[no-untyped-def]
+    """The rows that the shapes of a flexible model are learnt from, by horizon."""
+    found, fit = [], Shape.fitted
+
+    def spy(F, residual, rows, horizon):  # type: ignore[no-untyped-def]
+        found.append(rows)
+        return fit(F, residual, rows, horizon)
+
+    monkeypatch.setattr(Shape, "fitted", spy)
+    LightGbm(n_estimators=3, n_jobs=1).fit(examples)
+    return found
+
+
+@pytest.mark.parametrize("n_bars", [21, 120, 126, 168])
+def test_a_shape_is_learnt_from_most_rows_and_never_from_those_its_scale_saw(
+    n_bars: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    examples = replace(make_examples(seed=1, n_days=1400), horizon_bars=np.array([1, n_bars]))
+    daily, longer = learnt_from(monkeypatch, examples)
+    n_known = (~np.isnan(examples.y)).sum(axis=0)
+    assert 0.98 < len(daily) / n_known[0] < 1
+    assert 0.7 < len(longer) / n_known[1] < 0.9
+    # Every second block by the others, and no outcome of theirs ends in the next.
+    day = (longer.as_of - examples.as_of[0]) // np.timedelta64(1, "D")
+    length = max(126, 4 * n_bars)
+    assert (day % length + n_bars < length).all()
+
+
+def test_where_history_is_short_the_shape_is_that_of_the_rows_after_those_fitted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    examples = make_examples(seed=1, n_days=120)
+    cut = np.unique(examples.as_of)[int(115 * 0.7)]
+    for rows in learnt_from(monkeypatch, examples):
+        assert len(rows) > 90
+        assert (rows.as_of > cut).all()
+
+
+def test_blocks_are_of_dates_whenever_exchanges_close() -> None:
+    examples = make_examples(seed=1, n_days=300)
+    hours = np.array([-15, 0, 3])[examples.symbol] * np.timedelta64(1, "h")
+    apart = replace(examples, as_of=examples.as_of + hours)
+    for horizon in (0, 1):
+        for ours, theirs in zip(
+            date_blocks(apart, horizon), date_blocks(examples, horizon), strict=True
+        ):
+            np.testing.assert_array_equal(ours, theirs)
 
 
 def test_trees_that_fit_their_rows_closely_still_know_how_wide_the_future_is() -> None:

@@ -10,7 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from candlecast.domain.described import content_hash, to_mapping
-from candlecast.domain.specs import ExperimentSpec, FeatureSpec, LabelSpec, ModelSpec, SplitSpec
+from candlecast.domain.specs import (
+    ExperimentSpec,
+    FeatureSpec,
+    LabelSpec,
+    ModelSpec,
+    SplitSpec,
+    TensorSpec,
+)
 from candlecast.errors import InvalidSpec, NotFound
 
 parameters = st.dictionaries(
@@ -173,6 +180,26 @@ def test_an_experiment_is_read_from_toml(tmp_path):
         splits=SplitSpec(embargo_days=2.0),
         model=ModelSpec(kind="har", parameters={"rate": 0.1}),
     )
+
+
+def test_what_a_file_says_to_the_search_is_none_of_the_experiments(tmp_path):
+    path = tmp_path / "spec.toml"
+    path.write_text("seed = 3\n[search.parameters]\nn_estimators = { low = 50, high = 400 }\n")
+    assert ExperimentSpec.from_toml(path) == ExperimentSpec(seed=3)
+
+
+def test_another_kind_takes_nothing_over_that_was_said_to_the_first():
+    model = ModelSpec(
+        kind="voting",
+        parameters={"a": 1},
+        members=(ModelSpec(kind="har"), ModelSpec(kind="ewma")),
+        tensors=TensorSpec(timeframes=("1d",), features=("return_1",)),
+        calibration="refit",
+    )
+    spec = ExperimentSpec(seed=3, model=model)
+    changed = spec.with_kind("har")
+    assert changed == ExperimentSpec(seed=3, model=ModelSpec(kind="har", calibration="refit"))
+    assert spec.with_kind("voting") == spec
 
 
 @pytest.mark.parametrize(

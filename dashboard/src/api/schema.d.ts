@@ -113,6 +113,8 @@ export interface paths {
         /**
          * Ranks
          * @description The probabilities of ranks in a universe, from its stored forecasts; nothing is changed.
+         *
+         *     One request is ranked at a time: 503 where another takes longer than two seconds.
          */
         post: operations["ranks"];
         delete?: never;
@@ -644,6 +646,8 @@ export interface components {
          *
          *     `is_in_sample` says that the model was trained on data later than `as_of`. Without `has_drift`
          *     every symbol counts as equally likely to rise and to fall; portfolios keep what was forecast.
+         *     `n_scenarios` is how many joint outcomes were counted: 16,384, and a smaller power of two for
+         *     many symbols, so that symbols times scenarios stay within 4 million.
          */
         Ranks: {
             /**

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated
+from threading import Lock
+from typing import Annotated, Final
 
 from fastapi import APIRouter, Response
 from pydantic import Field
@@ -11,10 +12,15 @@ from pydantic import Field
 from candlecast.api.dependencies import MAX_NAME, InstantInUtc, StoresDep
 from candlecast.api.predict import Probability
 from candlecast.api.responses import ApiModel, as_json
+from candlecast.errors import RetryableError
 from candlecast.pipelines.rank import MAX_SYMBOLS, MAX_WEIGHT, RankQuery, rank
 
 Ticker = Annotated[str, Field(min_length=1, max_length=MAX_NAME)]
 Weight = Annotated[float, Field(ge=-MAX_WEIGHT, le=MAX_WEIGHT, allow_inf_nan=False)]
+
+MAX_WAIT_SECONDS: Final = 2.0
+TURN: Final = Lock()
+"""Held by the one request that is being ranked: each takes a core and hundreds of megabytes."""
 
 router = APIRouter(tags=["ranks"])
 
@@ -80,6 +86,8 @@ class Ranks(ApiModel):
 
     `is_in_sample` says that the model was trained on data later than `as_of`. Without `has_drift`
     every symbol counts as equally likely to rise and to fall; portfolios keep what was forecast.
+    `n_scenarios` is how many joint outcomes were counted: 16,384, and a smaller power of two for
+    many symbols, so that symbols times scenarios stay within 4 million.
     """
 
     as_of: datetime
@@ -98,7 +106,10 @@ class Ranks(ApiModel):
 
 @router.post("/api/v1/ranks", response_model=Ranks)
 def ranks(stores: StoresDep, request: RankRequest) -> Response:
-    """The probabilities of ranks in a universe, from its stored forecasts; nothing is changed."""
+    """The probabilities of ranks in a universe, from its stored forecasts; nothing is changed.
+
+    One request is ranked at a time: 503 where another takes longer than two seconds.
+    """
     query = RankQuery(
         symbols=tuple(dict.fromkeys(request.symbols)),
         horizon=request.horizon,
@@ -108,4 +119,9 @@ def ranks(stores: StoresDep, request: RankRequest) -> Response:
         as_of=request.as_of,
         has_drift=request.has_drift,
     )
-    return as_json(rank(stores, query))
+    if not TURN.acquire(timeout=MAX_WAIT_SECONDS):
+        raise RetryableError("another ranking is being made; ask again in a few seconds")
+    try:
+        return as_json(rank(stores, query))
+    finally:
+        TURN.release()

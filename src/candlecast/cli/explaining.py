@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from math import expm1
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -11,7 +12,7 @@ import typer
 
 from candlecast.cli.printing import echo_json, echo_table
 from candlecast.cli.session import AsOf, FeatureFiles, Json, TimeframeName, instant, opened
-from candlecast.errors import InvalidSpec, NotFound
+from candlecast.errors import Conflict, InvalidSpec, NotFound
 from candlecast.pipelines.explain import Explanation, explain, of_horizon
 
 MAX_SHOWN: Final = 10
@@ -40,8 +41,8 @@ def explain_forecast(  # noqa: PLR0913 - one argument an option
 
     Example: candlecast explain AAPL --horizon 1D --plot aapl.svg
     """
-    if plot is not None and plot.suffix.lower() != ".svg":
-        raise InvalidSpec(f"--plot {plot}: the drawing is SVG; name a file that ends in .svg")
+    if plot is not None:
+        _check_plot(plot)
     with opened() as stores:
         found = explain(
             stores,
@@ -57,7 +58,7 @@ def explain_forecast(  # noqa: PLR0913 - one argument an option
             "and GARCH look at no feature; serve trees, a linear model or a network"
         )
     if plot is not None:
-        plot.write_text(_drawn(shown[0]), encoding="utf-8")
+        _write(plot, _drawn(shown[0]))
     if is_json:
         echo_json([_values(one) for one in shown])
         return
@@ -93,6 +94,29 @@ def _tell(one: Explanation) -> None:
         ]
         columns = ("timeframe", "attention", "most on the bar so many back")
         echo_table("Bars", columns, rows)
+
+
+def _check_plot(plot: Path) -> None:
+    # Before the work, and never in place of what is not a drawing of ours.
+    from candlecast.reports.drawing import is_drawing
+    from candlecast.reports.files import check_can_write
+
+    if plot.suffix.lower() != ".svg":
+        raise InvalidSpec(f"--plot {plot}: the drawing is SVG; name a file that ends in .svg")
+    if not plot.parent.is_dir():
+        raise InvalidSpec(f"--plot {plot}: there is no folder {plot.parent}; make it first")
+    check_can_write(plot.absolute())
+    if (plot.exists() or plot.is_symlink()) and not is_drawing(plot):
+        raise Conflict(f"--plot {plot} is no drawing of candlecast's; name another file")
+
+
+def _write(plot: Path, svg: str) -> None:
+    # Whole or not at all, and only where still nothing else is.
+    _check_plot(plot)
+    with tempfile.TemporaryDirectory(prefix=f".{plot.name}-", dir=plot.parent) as room:
+        made = Path(room) / plot.name
+        made.write_text(svg, encoding="utf-8")
+        made.replace(plot)
 
 
 def _drawn(one: Explanation) -> str:

@@ -133,6 +133,9 @@ def experiment(spec_file: Path | None, overrides: Mapping[str, Any]) -> Experime
     for path, value in overrides.items():
         if value is None or value == ():
             continue
+        if path == "model.kind":
+            spec = spec.with_kind(value)
+            continue
         section, _, name = path.rpartition(".")
         change: dict[str, Any] = {name: value}
         if section:

@@ -14,6 +14,11 @@ from candlecast.domain.sequences import Sequences
 from candlecast.errors import NotFound
 
 SAME_RETURN: Final = 1e-9
+DAILY_STEP_SECONDS: Final = 20 * 3600
+"""Rows of one symbol that usually lie at least so far apart are of sessions."""
+SESSIONS_END: Final = np.timedelta64(3, "h")
+"""Sessions of a date have closed everywhere by this hour (UTC) of the next, and none of the next
+has: the day of what is always open ends at midnight, Wellington's closes before four."""
 CORRELATION: Final = 0.3
 """Assumed between the outcomes of two symbols on one date: typical of stocks of one market."""
 
@@ -59,6 +64,10 @@ class Rows:
             return self.X
         columns = [self.column(name) for name in names]
         return np.column_stack(columns) if columns else np.empty((len(self), 0))
+
+    def dates(self) -> NDArray[np.datetime64]:
+        """(n_rows,) what the rows of one date share: see `session_dates`."""
+        return session_dates(self.as_of, self.symbol)
 
     def horizon_scale(self) -> FloatArray:
         """(n_rows, n_horizons): `scale` times the square root of the horizon's bars."""
@@ -111,9 +120,10 @@ class Examples(Rows):
 
         Outcomes that overlap in time count once between them, and those of one date are
         correlated across symbols (`CORRELATION`), so that a second hundred symbols adds little.
+        Exchanges that close at different times of a day have one date between them.
         """
         known = ~np.isnan(self.y[:, horizon])
-        n_dates = len(np.unique(self.as_of[known]))
+        n_dates = len(np.unique(session_dates(self.as_of[known], self.symbol[known])))
         if n_dates == 0:
             return 0.0
         n_together = known.sum() / n_dates
@@ -143,3 +153,22 @@ class Examples(Rows):
             total = np.where(is_whole, moved[last] - moved[first], np.nan)
             result[:, column] = np.sqrt(np.maximum(total, 0.0))
         return result / self.horizon_scale()
+
+
+def session_dates(as_of: NDArray[np.datetime64], symbol: NDArray[Any]) -> NDArray[np.datetime64]:
+    """(n_rows,) what rows share whose outcomes come together, by instants and symbols (n_rows,).
+
+    The date of the session where a symbol has at most one row a day, whenever its exchange closes;
+    else, and where the instants of one symbol are those of all, `as_of` itself.
+    """
+    code = np.unique(symbol, return_inverse=True)[1]
+    order = np.lexsort((as_of, code))
+    code, instant = code[order], as_of[order]
+    step_seconds = np.diff(instant) / np.timedelta64(1, "s")
+    is_next = (np.diff(code) == 0) & (step_seconds > 0)
+    if not is_next.any() or np.median(step_seconds[is_next]) < DAILY_STEP_SECONDS:
+        return as_of
+    n_own = 1 + np.bincount(code[1:][is_next]).max()
+    if n_own == len(np.unique(as_of)):
+        return as_of
+    return (as_of - SESSIONS_END).astype("datetime64[D]").astype(as_of.dtype)

@@ -191,13 +191,25 @@ class ExperimentSpec(Spec):
 
     @classmethod
     def from_toml(cls, path: Path) -> ExperimentSpec:
-        """The experiment of a TOML file; InvalidSpec or NotFound names file and culprit."""
+        """The experiment of a TOML file; InvalidSpec or NotFound names file and culprit.
+
+        What the file says under `search` is for who searches, and left out.
+        """
         try:
-            return cls.from_mapping(tomllib.loads(path.read_text(encoding="utf-8")))
+            values = tomllib.loads(path.read_text(encoding="utf-8"))
+            values.pop("search", None)
+            return cls.from_mapping(values)
         except NotFound as error:
             raise NotFound(f"{path}: {error}") from error
         except (OSError, ValueError, InvalidSpec) as error:
             raise InvalidSpec(f"{path}: {error}") from error
+
+    def with_kind(self, kind: str) -> ExperimentSpec:
+        """The same experiment with a model of `kind`; what was said to another kind is dropped."""
+        if kind == self.model.kind:
+            return self
+        model = replace(self.model, kind=kind, parameters={}, members=(), tensors=None)
+        return replace(self, model=model)
 
     def with_parameters(self, parameters: Mapping[str, Parameter]) -> ExperimentSpec:
         """The same experiment with further model parameters."""

@@ -26,7 +26,11 @@ from candlecast.models.sealed import (
 if TYPE_CHECKING:
     from candlecast.domain.catalog import Model
 
-FORMAT: Final = 1
+FORMAT: Final = 2
+"""Of what models write into their folders: one more whenever an older folder cannot be loaded."""
+HOW_TO_NAME_MEMBERS: Final = (
+    "name some as [[model.members]]; `candlecast train experiments/voting.toml` shows how"
+)
 LIBRARIES: Final = (
     *("numpy", "scipy", "scikit-learn", "lightgbm", "xgboost-cpu", "catboost", "torch", "river"),
     *("onnx", "onnxruntime"),
@@ -51,7 +55,7 @@ def make_base_model(spec: ModelSpec, seed: int) -> Model:
     check_parameters(spec.kind, factory, spec.parameters, hidden=("seed", "members"))
     takes_members = "members" in inspect.signature(factory).parameters
     if takes_members != bool(spec.members):
-        remedy = "name some as [[model.members]]" if takes_members else "leave them out"
+        remedy = HOW_TO_NAME_MEMBERS if takes_members else "leave them out"
         raise InvalidSpec(f"{spec.kind} has {len(spec.members)} members; {remedy}")
     given: dict[str, Any] = dict(spec.parameters)
     if takes_members:
@@ -84,20 +88,26 @@ def open_sealed(folder: Path, manifest_sha256: str | None = None) -> dict[str, A
     Its `spec` describes a model, its `feature_names` and `horizons`, where told, are texts.
     """
     if folder.is_symlink() or not folder.is_dir():
-        raise BadArtifact(f"{folder.name} is no folder of a model; register the model again")
+        raise BadArtifact(f"{folder.name} is no folder of a model; run `candlecast train`")
     if manifest_sha256 is not None and sha256_of(folder / MANIFEST) != manifest_sha256:
-        raise BadArtifact(f"the manifest of {folder.name} was changed; register the model again")
+        raise BadArtifact(f"the manifest of {folder.name} was changed; run `candlecast train`")
     manifest = read_strict_json(folder / MANIFEST, MAX_MANIFEST_BYTES)
     if not isinstance(manifest, dict) or type(manifest.get("format")) is not int:
-        raise BadArtifact(f"the manifest of {folder.name} is none; register the model again")
+        raise BadArtifact(f"the manifest of {folder.name} is none; run `candlecast train`")
     if manifest["format"] != FORMAT:
-        raise BadArtifact(f"{folder.name} has format {manifest['format']}, not {FORMAT}")
+        age = "an earlier" if manifest["format"] < FORMAT else "a later"
+        raise BadArtifact(
+            f"{folder.name} was made by {age} version (format {manifest['format']}); "
+            "run `candlecast train` to make it again"
+        )
     if not all(isinstance(manifest.get(name), dict) for name in ("spec", "files")):
-        raise BadArtifact(f"the manifest of {folder.name} lacks spec or files; register it again")
+        raise BadArtifact(
+            f"the manifest of {folder.name} lacks spec or files; run `candlecast train`"
+        )
     for name in ("feature_names", "horizons"):
         told = manifest.get(name, [])
         if not isinstance(told, list) or not all(isinstance(text, str) for text in told):
-            raise BadArtifact(f"{name} of {folder.name} are no texts; register the model again")
+            raise BadArtifact(f"{name} of {folder.name} are no texts; run `candlecast train`")
     check_files(folder, manifest["files"])
     return manifest
 

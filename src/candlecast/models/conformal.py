@@ -119,7 +119,7 @@ class Calibrated:
         scores = np.array(read_json(folder / "conformal.json")["scores"], dtype=float)
         is_sound = scores.ndim == 2 and len(scores) > 0 and scores.shape[1] == len(LEVELS)
         if not is_sound or np.any(np.diff(scores) < 0) or np.abs(scores).max() > MAX_SCORE:
-            raise BadArtifact("conformal.json holds no calibration; register the model again")
+            raise BadArtifact("conformal.json holds no calibration; run `candlecast train`")
         calibrated._scores = scores
         return calibrated
 
@@ -169,7 +169,8 @@ def load_model(folder: Path, manifest_sha256: str | None = None) -> Calibrated:
         raise
     except UNSOUND as error:
         raise BadArtifact(
-            f"{folder.name} holds no model that this program can load ({error}); register it again"
+            f"{folder.name} holds no model that this program can load ({error}); "
+            "run `candlecast train`"
         ) from error
     return calibrated
 

@@ -120,7 +120,9 @@ class Ensemble(ABC):
         ensemble.weights = weights = np.array(state["weights"], dtype=float)
         is_sound = weights.ndim == 2 and weights.shape[1] == len(kinds) and (weights >= 0).all()
         if not is_sound or np.abs(weights.sum(axis=1) - 1).max(initial=0.0) > 1e-6:
-            raise BadArtifact(f"{folder.name} gives no weights to its members; register it again")
+            raise BadArtifact(
+                f"{folder.name} gives no weights to its members; run `candlecast train`"
+            )
         ensemble.models = tuple(
             MODELS.get(kind).load(folder / f"member_{number}")  # type: ignore[attr-defined]
             for number, kind in enumerate(kinds)

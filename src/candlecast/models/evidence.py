@@ -5,13 +5,17 @@ from __future__ import annotations
 from typing import Any, Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from candlecast.domain.distribution import FloatArray
+from candlecast.domain.examples import Examples
 
 MAX_TARGET: Final = 8.0
 MIN_DISTANCE: Final = 1e-3
 SPREAD_SHARE: Final = 0.5
 """Of the way the price went in what the scale is fitted to; the rest is how far it got."""
+BLOCK_DATES: Final = 126
+BLOCK_HORIZONS: Final = 4
 DRIFT_PRIOR: Final = 0.5 / 252**0.5
 """Plausible mean over standard deviation of a bar's return: a yearly ratio of one half."""
 
@@ -39,6 +43,17 @@ def clustered_slope(
     sums = np.bincount(block, weights=guess * (target - slope * guess))
     error = float(np.sqrt((sums**2).sum())) / power
     return slope, slope / error if error > 0 else 0.0
+
+
+def date_blocks(rows: Examples, horizon: int) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
+    """(n_rows,) the half year of each row, by number, and whether its outcome ends within it.
+
+    Blocks are longer where half a year is less than four horizons: most outcomes end in theirs.
+    """
+    n_bars = int(rows.horizon_bars[horizon])
+    length = max(BLOCK_DATES, BLOCK_HORIZONS * n_bars)
+    date = np.unique(rows.dates(), return_inverse=True)[1]
+    return date // length, date % length < length - n_bars
 
 
 def mixed(distance: FloatArray, spread: FloatArray, weight: FloatArray) -> FloatArray:

@@ -27,6 +27,7 @@ from candlecast.models.variance_recursion import (
 
 MIN_BARS: Final = 60
 """Fewer returns of a symbol say nothing of its own; all of them together must be so many."""
+MAX_SCORE: Final = 10.0
 MAX_BARS: Final = 20_000
 MAX_POOLED: Final = 100
 START: Final = np.array([0.0, 3.5, -2.5, 1.5])
@@ -70,6 +71,8 @@ class Garch:
     the returns give twice the width; symbols with fewer than 60 returns, and symbols that were
     not there, get the parameters of all together. When asked, the unit is the mean squared return
     of the span up to the row's newest bar.
+
+    A return counts for at most ten times the standard deviation of the span before it.
 
     The variance of a horizon is the exact sum of the expected variances of its bars. Its shape is
     the Student-t with the exact kurtosis of the sum; that of one bar is the fitted one. The mean
@@ -192,7 +195,8 @@ class Garch:
         for span in series:
             model, unit = self._of(tickers[span.symbol]), np.full(1, span.squared.mean())
             forecast = next_variance(model, span.squared, model.variance * unit)
-            standard.append(span.returns[1:] / np.sqrt(forecast[:-1]))
+            counted = np.copysign(np.sqrt(span.squared), span.returns)
+            standard.append(counted[1:] / np.sqrt(forecast[:-1]))
         longest, total = max(map(len, standard)), sum(map(len, standard))
         together = total / max(longest, 1)
         n_effective = longest * together / (1 + (together - 1) * CORRELATION)
@@ -220,8 +224,19 @@ def _spans(history: History, symbol: NDArray[np.integer]) -> list[_Span]:
         skipped = min(int(np.isnan(history.returns[start])), len(returns) - 1)
         returns = returns[skipped:]
         at = np.maximum(history.at[rows] - start - skipped, 0)
-        spans.append(_Span(returns**2, returns, rows, at, int(symbol[rows[0]])))
+        spans.append(_Span(_capped(returns**2), returns, rows, at, int(symbol[rows[0]])))
     return spans
+
+
+def _capped(squared: FloatArray) -> FloatArray:
+    # A wrong split or a bad print would stay in the mean for years. What stands before a bar
+    # decides how much of it counts.
+    before = np.cumsum(squared) - squared
+    count = np.arange(len(squared))
+    limit = np.full(len(squared), np.inf)
+    is_judged = (count >= MIN_BARS) & (before > 0)
+    limit[is_judged] = MAX_SCORE**2 * before[is_judged] / count[is_judged]
+    return np.asarray(np.minimum(squared, limit))
 
 
 def _longest_spans(history: History, symbol: NDArray[np.integer]) -> list[_Span]:

@@ -34,6 +34,8 @@ N_SWEEPS: Final = 50
 N_SCENARIOS: Final = 1 << 14
 BITS: Final = 30
 """Of one number of the Sobol sequence."""
+MOST_COUNTED: Final = 1 << 18
+"""Outcomes whose ranks are counted at once; where many tie, each takes some 200 bytes."""
 LARGEST: Final = 40_000_000
 """Numbers in one set of scenarios: 320 MB."""
 
@@ -154,16 +156,20 @@ def rank_probabilities(outcomes: FloatArray, n_classes: int = N_CLASSES) -> Floa
     if outcomes.ndim != 2 or min(outcomes.shape) < 1:
         raise BadFrame(f"outcomes are (n_scenarios, n_symbols), not {outcomes.shape}")
     n_scenarios, n_symbols = outcomes.shape
-    order = np.argsort(outcomes, axis=1)
-    ordered = np.take_along_axis(outcomes, order, axis=1)
-    has_ties = (ordered[:, 1:] == ordered[:, :-1]).any(axis=1)
-    places = np.arange(n_symbols)
-    cells = (order[~has_ties] * n_symbols + places).ravel()
-    counts = np.bincount(cells, minlength=n_symbols**2).reshape(n_symbols, n_symbols)
-    total = counts @ np.diff(class_bounds(n_symbols, n_classes), axis=0)
-    if has_ties.any():
-        total = total + shared_classes(outcomes[has_ties], n_classes).sum(axis=0)
-    return np.asarray(total / n_scenarios)
+    n_at_once = max(MOST_COUNTED // n_symbols, 1)
+    counts = np.zeros(n_symbols**2, dtype=np.int64)
+    shared = np.zeros((n_symbols, n_classes))
+    for start in range(0, n_scenarios, n_at_once):
+        part = outcomes[start : start + n_at_once]
+        order = np.argsort(part, axis=1).astype(np.int32)
+        ordered = np.take_along_axis(part, order, axis=1)
+        has_ties = (ordered[:, 1:] == ordered[:, :-1]).any(axis=1)
+        cells = order[~has_ties] * np.int64(n_symbols) + np.arange(n_symbols)
+        counts += np.bincount(cells.ravel(), minlength=n_symbols**2)
+        if has_ties.any():
+            shared += shared_classes(part[has_ties], n_classes).sum(axis=0)
+    sizes = np.diff(class_bounds(n_symbols, n_classes), axis=0)
+    return np.asarray((counts.reshape(n_symbols, n_symbols) @ sizes + shared) / n_scenarios)
 
 
 def portfolio_quantiles(outcomes: FloatArray, weights: FloatArray) -> FloatArray:

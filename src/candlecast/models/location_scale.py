@@ -27,6 +27,7 @@ from candlecast.models.evidence import (
     MAX_TARGET,
     MIN_DISTANCE,
     clustered_slope,
+    date_blocks,
     mixed,
     shrunk_drift,
 )
@@ -35,7 +36,6 @@ from candlecast.models.shape import Shape, shape_features
 HOLDOUT_SHARE: Final = 0.3
 MIN_LOCATION_T: Final = 2.5
 MIN_EXAMPLES: Final = 40
-BLOCK_DATES: Final = 126
 
 
 class Regressor(Protocol):
@@ -154,9 +154,8 @@ class LocationScale(ABC):
                     f"horizon {examples.horizons[horizon]} has {known.sum()} examples and needs "
                     f"{MIN_EXAMPLES}; ingest more history or ask for fewer splits"
                 )
-            rows = examples.take(known)
             aims = targets[known, horizon], spreads[known, horizon]
-            self._fit_horizon(X[known], *aims, rows, horizon)
+            self._fit_horizon(X[known], *aims, examples.take(known), horizon)
         self._gains = self._mean_importances()
         return self
 
@@ -256,16 +255,17 @@ class LocationScale(ABC):
         self, X: FloatArray, aim: FloatArray, weight: FloatArray, rows: Examples, horizon: int
     ) -> FloatArray | None:
         # (n_rows,) of every second half year by the others, so that both have seen all regimes;
-        # NaN where an outcome reaches across.
-        day = np.unique(rows.as_of, return_inverse=True)[1]
-        is_inside = day % BLOCK_DATES < BLOCK_DATES - int(rows.horizon_bars[horizon])
-        is_even = day // BLOCK_DATES % 2 == 0
-        halves = is_inside & is_even, is_inside & ~is_even
-        if not self.is_flexible or min(half.sum() for half in halves) < MIN_EXAMPLES:
+        # of the later rows by the earlier where there are too few for that. Others are NaN.
+        block, is_inside = date_blocks(rows, horizon)
+        halves = is_inside & (block % 2 == 0), is_inside & (block % 2 == 1)
+        pairs = [halves, halves[::-1]]
+        if min(half.sum() for half in halves) < MIN_EXAMPLES:
+            pairs = [self.inner_fold]
+        if not self.is_flexible or min(half.sum() for half in pairs[0]) < MIN_EXAMPLES:
             return None
         scale, outer = np.full(len(X), np.nan), self.inner_fold
-        self.inner_fold = np.empty(0, dtype=bool), np.empty(0, dtype=bool)
-        for one, other in (halves, halves[::-1]):
+        self.inner_fold = outer[0][:0], outer[1][:0]
+        for one, other in pairs:
             scale[other] = self.fit_scale(X[one], aim[one], weight[one]).predict(X[other])
         self.inner_fold = outer
         return scale
@@ -293,7 +293,7 @@ class LocationScale(ABC):
         regressor = self.fit_location(X[early], centred[early], weight)
         guess = regressor.predict(X[late])
         slope, t_value = clustered_slope(
-            guess, centred[late], rows.as_of[late], int(rows.horizon_bars[horizon])
+            guess, centred[late], rows.dates()[late], int(rows.horizon_bars[horizon])
         )
         if t_value <= MIN_LOCATION_T:
             return Constant(0.0), 0.0

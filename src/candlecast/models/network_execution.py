@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,6 +9,7 @@ from dataclasses import dataclass, fields
 from typing import Any, Final
 
 from candlecast.errors import InvalidSpec
+from candlecast.models.waiting_threads import passive_threads
 
 DEVICES: Final = ("auto", "cpu", "cuda")
 
@@ -65,10 +65,9 @@ def choose_execution(device: str, *, has_cuda: bool, is_compilable: bool = True)
 
 def import_torch() -> Any:
     """torch; InvalidSpec says how to get it."""
-    # Threads that wait by spinning fight over shared cores. Read when the library is loaded.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
-        import torch
+        with passive_threads():
+            import torch
     except ImportError as error:
         raise InvalidSpec(
             "networks are trained by torch; run `pip install 'candlecast[networks]'`"
@@ -83,9 +82,10 @@ def reproducible(torch: Any, training: Training, device: str) -> Iterator[None]:
     A GPU draws from its own generator, which starts from the seed; its sums may differ.
     """
     n_threads, was_strict = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    only_warns = torch.is_deterministic_algorithms_warn_only_enabled()
     on_gpu = device == "cuda"
     torch.set_num_threads(training.n_jobs)
-    torch.use_deterministic_algorithms(was_strict or not on_gpu)
+    torch.use_deterministic_algorithms(was_strict or not on_gpu, warn_only=on_gpu and only_warns)
     try:
         with torch.random.fork_rng(enabled=on_gpu), warnings.catch_warnings():
             # cuDNN would have the weights of its layers side by side, and copies them if not.
@@ -94,5 +94,5 @@ def reproducible(torch: Any, training: Training, device: str) -> Iterator[None]:
                 torch.cuda.manual_seed(training.seed)
             yield
     finally:
-        torch.use_deterministic_algorithms(was_strict)
+        torch.use_deterministic_algorithms(was_strict, warn_only=only_warns)
         torch.set_num_threads(n_threads)

@@ -27,7 +27,7 @@ STEADY: Final = 5.0
 MAX_RESIDUAL: Final = 60.0
 EDGES: Final = np.sinh(np.linspace(-np.arcsinh(MAX_RESIDUAL), np.arcsinh(MAX_RESIDUAL), 1202))
 """Bins of residuals: 0.008 wide in the middle, 1 % of the residual far out."""
-NEVER: Final = "NaT"
+NEVER: Final = "0001-01-01"
 
 
 @MODELS.register("online")
@@ -50,8 +50,10 @@ class Online:
     Features (n_rows, n_features) as they come; a missing one is given its running mean, and one
     beyond six running standard deviations is held there. The centre is 0 in the median of the
     shape alone: direction is not learnt. Answers are (n_rows, n_horizons, 17) log returns. An
-    outcome of an instant not after the newest that was learnt is passed over, so that each is
-    learnt from once. Saved as JSON; loaded, it goes on as if it had never stopped.
+    outcome of an instant not after the newest that was learnt of its symbol is passed over, so
+    that each is learnt from once; one that comes after later ones of other symbols is learnt at
+    the weight that its age has left it. Saved as JSON; loaded, it goes on as if it had never
+    stopped.
 
     Raises
     ------
@@ -97,8 +99,8 @@ class Online:
         X, targets = examples.matrix(self.feature_names), examples.targets()
         for horizon, state in enumerate(self._states):
             is_new = ~np.isnan(targets[:, horizon])
-            if state.learnt_until != NEVER:
-                is_new &= examples.as_of > np.datetime64(state.learnt_until, "us")
+            learnt = [state.learnt_until.get(ticker, NEVER) for ticker in examples.tickers]
+            is_new &= examples.as_of > np.array(learnt, "datetime64[us]")[examples.symbol]
             self._learn(state, X[is_new], targets[is_new, horizon], examples.take(is_new), horizon)
         return self
 
@@ -143,15 +145,19 @@ class Online:
         # What an outcome is worth: less where many come at once, or overlap.
         worth = rows.weight / np.repeat(together, counts) / int(rows.horizon_bars[horizon])
         instants = rows.as_of[starts].astype("datetime64[us]")
-        if state.learnt_until == NEVER:
-            state.learnt_until = str(instants[0])
-        before = np.append(np.datetime64(state.learnt_until, "us"), instants[:-1])
+        reached = np.datetime64(max(state.learnt_until.values(), default=str(instants[0])), "us")
+        # The newest instant before each: what is older than that came late, and is worth less.
+        before = np.maximum.accumulate(np.append(reached, instants[:-1]))
         days = (instants - before) / np.timedelta64(1, "D")
-        kept = 0.5 ** (days / self.half_life_days) if self.half_life_days else np.ones(len(days))
+        rate = np.log(2) / self.half_life_days if self.half_life_days else 0.0
+        kept, late = np.exp(-rate * np.maximum(days, 0)), np.exp(rate * np.minimum(days, 0))
+        worth *= np.repeat(late, counts)
         for number, start in enumerate(starts):
             now = slice(start, start + counts[number])
             state.step(X[now], target[now], worth[now], float(kept[number]))
-        state.learnt_until = str(instants[-1])
+        for code in np.unique(rows.symbol):
+            newest = rows.as_of[rows.symbol == code][-1].astype("datetime64[us]")
+            state.learnt_until[rows.tickers[code]] = str(newest)
 
 
 class _State:
@@ -161,7 +167,7 @@ class _State:
     def __init__(self, horizon_bars: int, n_features: int) -> None:
         self.horizon_bars = horizon_bars
         self.n_seen = 0.0
-        self.learnt_until = NEVER
+        self.learnt_until: dict[str, str] = {}  # by ticker: their outcomes come at other times
         self.weights, self.sums, self.squares = (np.zeros(n_features) for _ in range(3))
         self.information = np.zeros((n_features + 1, n_features + 1))
         self.response = np.zeros(n_features + 1)
@@ -174,6 +180,8 @@ class _State:
         """The state that `as_plain` told."""
         state = cls(plain["horizon_bars"], n_features)
         state.n_seen, state.learnt_until = plain["n_seen"], plain["learnt_until"]
+        if not isinstance(state.learnt_until, dict):
+            raise BadArtifact("model.json: learnt_until is not told by ticker; train it again")
         for name, empty in state.arrays().items():
             found = np.array(plain[name], dtype=float)
             if found.shape != empty.shape:

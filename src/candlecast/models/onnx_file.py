@@ -34,7 +34,7 @@ class OnnxFile:
                 self.content, options, providers=["CPUExecutionProvider"]
             )
         except _problems() as error:
-            raise BadArtifact(f"{path.name} is no ONNX graph; register the model again") from error
+            raise BadArtifact(f"{path.name} is no ONNX graph; run `candlecast train`") from error
 
     def run(self, *inputs: NDArray[Any]) -> list[NDArray[Any]]:
         """The outputs for `inputs`, given in the order of the graph's own.

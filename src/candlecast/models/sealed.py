@@ -40,7 +40,7 @@ def read_strict_json(path: Path, most_bytes: int = MAX_JSON_BYTES) -> Any:
             object_pairs_hook=_without_repeats,
         )
     except (OSError, ValueError, RecursionError) as error:
-        raise BadArtifact(f"{path.name}: {error}; register the model again") from error
+        raise BadArtifact(f"{path.name}: {error}; run `candlecast train`") from error
     _check_depth(path.name, values)
     return values
 
@@ -48,7 +48,7 @@ def read_strict_json(path: Path, most_bytes: int = MAX_JSON_BYTES) -> Any:
 def inside(folder: Path, name: object) -> Path:
     """The file `name` of `folder`; BadArtifact when the name is none of a file right in it."""
     if not isinstance(name, str) or not PART.fullmatch(name) or Path(name).suffix not in SUFFIXES:
-        raise BadArtifact(f"{name!r} names no file of a model; register the model again")
+        raise BadArtifact(f"{name!r} names no file of a model; run `candlecast train`")
     return folder / name
 
 
@@ -67,15 +67,15 @@ def check_files(folder: Path, listed: Mapping[str, Any]) -> None:
     found = _names(folder)
     if found != set(listed):
         other = sorted(found ^ set(listed))
-        raise BadArtifact(f"{folder.name} lacks or adds {other[:5]}; register the model again")
+        raise BadArtifact(f"{folder.name} lacks or adds {other[:5]}; run `candlecast train`")
     if len({name.casefold() for name in found}) < len(found):
         raise BadArtifact(f"{folder.name} has names that differ only in case; rename them")
     for name, expected in listed.items():
         path = folder / name
         if path.stat().st_size != expected["bytes"]:
-            raise BadArtifact(f"{name} has an unexpected size; register the model again")
+            raise BadArtifact(f"{name} has an unexpected size; run `candlecast train`")
         if sha256_of(path) != expected["sha256"]:
-            raise BadArtifact(f"{name} was changed after it was saved; register the model again")
+            raise BadArtifact(f"{name} was changed after it was saved; run `candlecast train`")
 
 
 def sha256_of(path: Path) -> str:
@@ -86,7 +86,7 @@ def sha256_of(path: Path) -> str:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except (OSError, ValueError) as error:
-        raise BadArtifact(f"{path.name}: {error}; register the model again") from error
+        raise BadArtifact(f"{path.name}: {error}; run `candlecast train`") from error
 
 
 def _names(folder: Path) -> set[str]:
@@ -119,7 +119,7 @@ def _entries(folder: Path) -> list[os.DirEntry[str]]:
         with os.scandir(folder) as entries:
             return sorted(entries, key=lambda entry: entry.name)
     except (OSError, ValueError) as error:
-        raise BadArtifact(f"{folder.name}: {error}; register the model again") from error
+        raise BadArtifact(f"{folder.name}: {error}; run `candlecast train`") from error
 
 
 def _check_listed(name: object, expected: object) -> None:

@@ -1,8 +1,9 @@
 """Hyper-parameter search: trials in a journal that any number of processes go on with.
 
 A trial is a walk through the examples before the holdout, purged as every walk is. Its score is
-the CRPS skill over climatology, averaged over the horizons; after each fold it may be given up,
-when what it has reached is worse than the median of the others at that point.
+the CRPS skill over climatology, averaged over the horizons, of the forecasts as they would be
+served: adapted to the outcomes so far where the model is. After each fold it may be given up, when
+what it has reached is worse than the median of the others at that point.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ from candlecast.domain.described import Parameter, check_parameters
 from candlecast.domain.distribution import FloatArray
 from candlecast.domain.examples import Examples
 from candlecast.domain.specs import ExperimentSpec
-from candlecast.errors import FitFailed, InvalidSpec, NotEnoughHistory
+from candlecast.errors import CandlecastError, FitFailed, InvalidSpec, LeakageError
+from candlecast.models.adaptive import adapted
 from candlecast.models.conformal import make_model
 from candlecast.validation.inner_folds import fitted_folds, forecast
 from candlecast.validation.splits import walk_forward_splits
@@ -121,24 +123,25 @@ def default_table(kind: str) -> Mapping[str, Any]:
 
 def skill_by_fold(search: Search, spec: ExperimentSpec) -> Iterator[float]:
     """The mean CRPS skill over the horizons on all rows up to each fold, oldest first."""
-    horizons = range(len(search.examples.horizons))
-    ours: list[list[FloatArray]] = [[] for _ in horizons]
-    theirs: list[list[FloatArray]] = [[] for _ in horizons]
-    splits = walk_forward_splits(search.examples.as_of, replace(spec.splits, holdout_share=0.0))
+    examples, made, at = search.examples, [], []
+    splits = walk_forward_splits(examples.as_of, replace(spec.splits, holdout_share=0.0))
     folds = fitted_folds(
         lambda past: make_model(spec.model, spec.seed).fit(search.prepare(past)),
-        search.examples,
+        examples,
         splits,
     )
-    for rows, model in folds:
-        quantiles = forecast(model, rows)
-        for h in horizons:
-            ours[h].append(metrics.crps(quantiles[:, h], rows.y[:, h]))
-            theirs[h].append(metrics.crps(rows.climatology[:, h], rows.y[:, h]))
-        skills = (
-            metrics.skill(np.concatenate(ours[h]), np.concatenate(theirs[h])) for h in horizons
-        )
-        yield metrics.average(np.array(list(skills)))
+    for split, (rows, model) in zip(splits, folds, strict=True):
+        made.append(forecast(model, rows))
+        at.append(split.test_rows(examples.as_of))
+        quantiles, tested = np.concatenate(made), np.concatenate(at)
+        if spec.model.is_adaptive:
+            quantiles = adapted(quantiles, examples, tested)
+        yield _mean_skill(quantiles, examples.take(tested))
+
+
+def scored_bands(spec: ExperimentSpec) -> str:
+    """Which bands the score of a trial is about: ``adapted`` to outcomes so far, or ``fitted``."""
+    return "adapted" if spec.model.is_adaptive else "fitted"
 
 
 def run_trials(
@@ -192,6 +195,17 @@ def best_of(trials: list[Trial]) -> Trial:
     return max(complete, key=lambda trial: (trial.score, -trial.number))
 
 
+def _mean_skill(quantiles: FloatArray, rows: Examples) -> float:
+    skills = [
+        metrics.skill(
+            metrics.crps(quantiles[:, h], rows.y[:, h]),
+            metrics.crps(rows.climatology[:, h], rows.y[:, h]),
+        )
+        for h in range(len(rows.horizons))
+    ]
+    return metrics.average(np.array(skills))
+
+
 def _try(
     search: Search, study: optuna.Study, trial: optuna.Trial, parameters: dict[str, Parameter]
 ) -> None:
@@ -209,7 +223,10 @@ def _try(
             if step < search.spec.splits.n_splits and trial.should_prune():
                 study.tell(trial, state=TrialState.PRUNED)
                 return
-    except (FitFailed, InvalidSpec, NotEnoughHistory) as error:
+    except LeakageError:
+        raise
+    except (CandlecastError, np.linalg.LinAlgError) as error:
+        # Whatever it was, the same draw would end the search again: it counts as made.
         trial.set_user_attr("reason", str(error))
     else:
         if np.isfinite(score):

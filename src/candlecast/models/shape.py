@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from candlecast.domain.distribution import LEVELS, MEDIAN, SCORES, FloatArray
 from candlecast.domain.examples import Examples, Rows
+from candlecast.models.evidence import date_blocks
 from candlecast.models.log_linear import LogLinear
 
 SHAPE_PRIOR: Final = 50.0
@@ -32,7 +33,6 @@ MAX_ROWS: Final = 40_000
 """More rows would not make the regressions of the shape much surer, only slower."""
 LEAST_RESIDUAL, MOST_RESIDUAL = 1e-3, 8.0
 MIN_OWN_ROWS: Final = 100
-BLOCK_DATES: Final = 126
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,7 +80,7 @@ class Shape:
             centres[number] = tail[is_in].mean()
         shape = cls(bins, np.maximum.accumulate(centres), sizes)
         own = _own(shape, standard, tail, rows, horizon)
-        usual = _usual_level(residual, rows)
+        usual = _usual_level(residual, rows, horizon)
         own = {ticker: usual * added for ticker, added in own.items()}
         return cls(usual * bins, shape.centres, sizes, own)
 
@@ -154,9 +154,9 @@ def _level_and_tail(sizes: tuple[LogLinear, ...], F: FloatArray) -> tuple[FloatA
     return np.asarray(np.exp(level)), np.asarray(square - 4 * root)
 
 
-def _usual_level(residual: FloatArray, rows: Examples) -> float:
+def _usual_level(residual: FloatArray, rows: Examples, horizon: int) -> float:
     # The median over half years of the mean size of the residuals.
-    block = np.unique(rows.as_of, return_inverse=True)[1] // BLOCK_DATES
+    block, _ = date_blocks(rows, horizon)
     size = np.clip(np.abs(residual), LEAST_RESIDUAL, MOST_RESIDUAL)
     return float(np.median(np.bincount(block, weights=size) / np.bincount(block)))
 

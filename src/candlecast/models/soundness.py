@@ -37,7 +37,7 @@ def check_answers(model: Forecaster, spec: ModelSpec, manifest: Mapping[str, Any
     expected = (N_ROWS, len(horizons), N_LEVELS)
     if quantiles.shape != expected or not np.isfinite(quantiles).all():
         raise BadArtifact(
-            f"{spec.kind} does not answer with {expected} finite numbers; register it again"
+            f"{spec.kind} does not answer with {expected} finite numbers; run `candlecast train`"
         )
 
 

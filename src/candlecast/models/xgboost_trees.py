@@ -12,6 +12,7 @@ from candlecast.domain.catalog import MODELS
 from candlecast.domain.distribution import FloatArray
 from candlecast.models.location_scale import Constant, LocationScale, Regressor
 from candlecast.models.served_trees import PARITY_ROWS, FittedTrees, LoadedTrees, plain_bytes
+from candlecast.models.waiting_threads import passive_threads
 
 if TYPE_CHECKING:
     import xgboost
@@ -149,9 +150,8 @@ class XgBoost(LocationScale):
     def _boosted(
         self, X: FloatArray, target: FloatArray, weight: FloatArray, objective: str
     ) -> Regressor:
-        # Threads that wait by spinning fight over shared cores. Read when the library is loaded.
-        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-        import xgboost
+        with passive_threads():
+            import xgboost
 
         values = X.astype(np.float32)
         leaf = max(5, min(self._min_rows_in_leaf, len(X) // LEAF_SHARE))

@@ -49,26 +49,29 @@ def feature_names(features: FeatureSpec) -> tuple[str, ...]:
 
 
 def windows_of(spec: ExperimentSpec) -> TensorSpec | None:
-    """The windows that hold all that the model of `spec`, or its members, look at; None for a
-    model that looks at none.
+    """The windows that the model of `spec`, or its members, look at; None where none does.
 
-    InvalidSpec where they show a feature that is none of the experiment's: it would be part of
-    the model, but of no gate and no record.
+    InvalidSpec where members look at different ones, for rows carry one kind of windows; and
+    where they show a feature that is none of the experiment's: it would be part of the model, but
+    of no gate and no record.
     """
     names = feature_names(spec.features)
     found = list(_windows_in(_resolved_model(spec.model, spec.timeframe, names)))
     if not found:
         return None
-    timeframes, shown = (
-        tuple(dict.fromkeys(name for tensors in found for name in getattr(tensors, field)))
-        for field in ("timeframes", "features")
-    )
-    if unknown := sorted({*shown} - {*names}):
+    windows, *others = found
+    if different := [tensors for tensors in others if tensors != windows]:
+        raise InvalidSpec(
+            f"the members look at different windows, {_described(windows)} and "
+            f"{_described(different[0])}; give those that look at windows the same "
+            "[model.members.tensors]: timeframes, features and n_steps"
+        )
+    if unknown := sorted({*windows.features} - {*names}):
         raise InvalidSpec(
             f"the windows show {', '.join(unknown)}, which the experiment does not name; "
             "name them among its features as well"
         )
-    return TensorSpec(timeframes, shown, max(tensors.n_steps for tensors in found))
+    return windows
 
 
 def _resolved_model(model: ModelSpec, timeframe: str, names: tuple[str, ...]) -> ModelSpec:
@@ -88,6 +91,11 @@ def _windows_in(model: ModelSpec) -> Iterator[TensorSpec]:
         yield model.tensors
     for member in model.members:
         yield from _windows_in(member)
+
+
+def _described(tensors: TensorSpec) -> str:
+    shown = ", ".join(tensors.features[:3]) + (" …" if len(tensors.features) > 3 else "")
+    return f"{tensors.n_steps} steps of {', '.join(tensors.timeframes)} with {shown}"
 
 
 def check_trainable(spec: ExperimentSpec) -> None:

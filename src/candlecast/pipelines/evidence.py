@@ -11,13 +11,14 @@ from numpy.typing import NDArray
 
 from candlecast import metrics
 from candlecast.domain.distribution import FloatArray
+from candlecast.domain.examples import session_dates
 from candlecast.domain.market import Horizon
 from candlecast.pipelines.dataset import TrainingSet
 from candlecast.pipelines.label import compute_labels
 from candlecast.pipelines.report import SEED, verdict
 from candlecast.reports.cards import ALL
 from candlecast.reports.scored import CLIMATOLOGY, reference_names
-from candlecast.validation.comparison import diebold_mariano
+from candlecast.validation.comparison import diebold_mariano, holm
 from candlecast.validation.significance import (
     SIGNIFICANCE,
     SKILL,
@@ -48,15 +49,16 @@ def past_counts(training: TrainingSet) -> FloatArray:
     return np.column_stack(counts)
 
 
-def comparisons(rows: pl.DataFrame) -> pl.DataFrame:
+def comparisons(rows: pl.DataFrame, n_trials: int = 0) -> pl.DataFrame:
     """Each horizon and part against each reference: skill, its interval, and two tests.
 
     `rows` are those of `reports.scored.score` with `n_past`. The loss ``crps`` is about the
     distribution, ``brier`` about the direction. The skill and its block-bootstrap interval are
     of losses averaged by date; `p_value` is that of `skill_test`, `dm_p_value` of Diebold and
-    Mariano's, both one-sided against the reference being as good.
+    Mariano's, both one-sided against the reference being as good; `dm_p_adjusted` is the latter
+    after Holm for all comparisons of a report, or `n_trials` models where they are more.
     """
-    found = []
+    found, adjusted = [], _adjusted(rows, n_trials)
     for horizon, part, own in parts(rows):
         for loss, name in _pairs(rows):
             tested = _skill(own, loss, name)
@@ -72,6 +74,7 @@ def comparisons(rows: pl.DataFrame) -> pl.DataFrame:
                     "high": high,
                     "p_value": tested.p_value,
                     **_diebold_mariano(own, loss, name),
+                    "dm_p_adjusted": adjusted.get((horizon, part, loss, name)),
                     "verdict": tested.verdict,
                     "n_dates": tested.n_dates,
                 }
@@ -125,13 +128,19 @@ def with_direction_intervals(overall: pl.DataFrame, rows: pl.DataFrame) -> pl.Da
     )
 
 
-def verdicts(rows: pl.DataFrame) -> dict[str, dict[str, dict[str, str]]]:
-    """By part, then ``overall`` or horizon: the verdict and a sentence for a trader."""
+def verdicts(rows: pl.DataFrame, n_trials: int = 0) -> dict[str, dict[str, dict[str, str]]]:
+    """By part, then ``overall`` or horizon: the verdict and a sentence for a trader.
+
+    The verdict is that of its own two tests; the sentence also counts how many were made, and
+    how many models were tried.
+    """
     found: dict[str, dict[str, dict[str, str]]] = {}
+    adjusted = _adjusted(rows, n_trials)
     for horizon, part, own in [*_wholes(rows), *parts(rows)]:
         shape, direction = (_skill(own, loss, CLIMATOLOGY) for loss in ("crps", "brier"))
         phrase = verdict(shape.verdict, direction.verdict)
-        sentence = _sentence(shape, direction)
+        counted = [adjusted.get((horizon, part, loss, CLIMATOLOGY)) for loss in ("crps", "brier")]
+        sentence = _sentence(shape, direction, *counted)
         found.setdefault(part, {})[horizon] = {"verdict": phrase, "sentence": sentence}
     return found
 
@@ -184,6 +193,18 @@ def _diebold_mariano(rows: pl.DataFrame, loss: str, reference: str) -> dict[str,
     return {"dm_statistic": found.statistic, "dm_p_value": found.p_better}
 
 
+def _adjusted(rows: pl.DataFrame, n_trials: int) -> dict[tuple[str, str, str, str], float]:
+    # By horizon (or all), part, loss and reference. Of the whole only climatology is asked.
+    found = {
+        (horizon, part, loss, name): p_value
+        for horizon, part, own in [*_wholes(rows), *parts(rows)]
+        for loss, name in _pairs(own)
+        if (horizon != OVERALL or name == CLIMATOLOGY)
+        and (p_value := _diebold_mariano(own, loss, name)["dm_p_value"]) is not None
+    }
+    return holm(found, max(n_trials, len(found)))
+
+
 def _interval(rows: pl.DataFrame, values: FloatArray) -> tuple[float | None, float | None]:
     n_bars = int(rows["horizon_bars"][0])
     found = mean_interval(values, _dates(rows), horizon_bars=n_bars, seed=SEED)
@@ -191,10 +212,15 @@ def _interval(rows: pl.DataFrame, values: FloatArray) -> tuple[float | None, flo
 
 
 def _dates(rows: pl.DataFrame) -> NDArray[np.datetime64]:
-    return rows["as_of"].to_numpy()
+    return session_dates(rows["as_of"].to_numpy(), rows["symbol"].to_numpy())
 
 
-def _sentence(shape: SkillTest, direction: SkillTest) -> str:
+def _sentence(
+    shape: SkillTest,
+    direction: SkillTest,
+    shape_p_value: float | None,
+    direction_p_value: float | None,
+) -> str:
     if TOO_LITTLE_DATA in {shape.verdict, direction.verdict}:
         return (
             f"{shape.n_dates} dates are too few to tell skill from luck: bring more history, "
@@ -205,7 +231,7 @@ def _sentence(shape: SkillTest, direction: SkillTest) -> str:
     if shape.verdict == SKILL:
         how_far = (
             "How far prices move is forecast better than by each symbol's own past: loss saved "
-            f"{saved}, 95 % interval {low} to {high}."
+            f"{saved}, 95 % interval {low} to {high}{_counted(shape_p_value)}."
         )
     else:
         how_far = (
@@ -214,10 +240,20 @@ def _sentence(shape: SkillTest, direction: SkillTest) -> str:
             f"where at most {SIGNIFICANCE:g} would be proof."
         )
     where = (
-        "Which way they move is told better than by chance."
+        f"Which way they move is told better than by chance{_counted(direction_p_value)}."
         if direction.verdict == SKILL
         else "Which way they move is not told better than by chance: use the ranges, not the sign."
     )
     if SKILL not in {shape.verdict, direction.verdict}:
         where = "Nor is which way: do not trade on this model."
     return f"{how_far} {where}"
+
+
+def _counted(p_value: float | None) -> str:
+    # What is left of a proof when it was one of many chances to find one.
+    if p_value is None or p_value <= SIGNIFICANCE:
+        return ""
+    return (
+        f"; but among all that was compared and tried that may be luck: p = {p_value:.2g}, "
+        f"where at most {SIGNIFICANCE:g} would be proof"
+    )

@@ -44,6 +44,8 @@ OVERLAP_BARS: Final = 5
 """Decision 32 says on what these were chosen."""
 MIN_SYMBOLS: Final = 2
 MAX_SYMBOLS: Final = 1000
+MOST_OUTCOMES: Final = 4_000_000
+"""Symbols times scenarios of one ranking."""
 MAX_WEIGHT: Final = 10.0
 LEAST_AGE: Final = timedelta(days=1)
 ORIGINS: Final[tuple[ledger.Origin, ...]] = ("live", "simulated")
@@ -97,7 +99,9 @@ def rank(stores: Stores, query: RankQuery) -> dict[str, Any]:
     )
     horizon = Horizon.parse(query.horizon).name
     seed = content_hash([version.version, horizon, as_of.isoformat(), tickers])
-    outcomes = joint.scenarios(quantiles, correlation, seed=int(seed, 16))
+    outcomes = joint.scenarios(
+        quantiles, correlation, n_scenarios=n_scenarios(len(tickers)), seed=int(seed, 16)
+    )
     compared = outcomes if query.has_drift else outcomes - quantiles[:, dist.MEDIAN]
     return {
         "as_of": _iso(as_of),
@@ -113,6 +117,12 @@ def rank(stores: Stores, query: RankQuery) -> dict[str, Any]:
         "simulated": sorted(read_simulated(stores.database, version.timeframe, tickers)),
         "disclaimer": DISCLAIMER,
     }
+
+
+def n_scenarios(n_symbols: int) -> int:
+    """How many scenarios of so many symbols are drawn: a power of two, 16,384 at most."""
+    most = MOST_OUTCOMES // n_symbols
+    return min(joint.N_SCENARIOS, 1 << (most.bit_length() - 1))
 
 
 def read_residuals(

@@ -25,6 +25,7 @@ from candlecast.models.search import (
     give_up_cut_off,
     read_trials,
     run_trials,
+    scored_bands,
 )
 from candlecast.pipelines.dataset import (
     make_training_set,
@@ -98,18 +99,20 @@ def search(
     for trial in trials:
         told = {name: value for name, value in asdict(trial).items() if name != "score"}
         tried = _without_threads(made.with_parameters(trial.parameters), spec.model)
-        note_trial(stores, tried, trial.score, told | {"search": made.id})
+        told |= {"search": made.id, "bands": scored_bands(made.spec)}
+        note_trial(stores, tried, trial.score, told)
     best = best_of(trials)
     chosen = spec.with_parameters(best.parameters)
     return SearchRun(made.id, best, chosen, trials, count_trials(stores.database, study_of(named)))
 
 
 def search_id(spec: ExperimentSpec, space: Space, market: Market) -> str:
-    """What all trials have in common: all but the parameters that are searched."""
+    """What all trials have in common, and how they are scored: all but what is searched."""
     fixed = {name: v for name, v in spec.model.parameters.items() if name not in space}
     model = replace(spec.model, parameters=fixed)
     set_id = training_set_id(replace(spec, model=model), market, market.sha256())
-    return content_hash([set_id, {name: asdict(values) for name, values in space.items()}])
+    shown = {name: asdict(values) for name, values in space.items()}
+    return content_hash([set_id, shown, scored_bands(spec)])
 
 
 def _prepared(spec: ExperimentSpec, plan: SearchPlan, market: Market, progress: Progress) -> Search:

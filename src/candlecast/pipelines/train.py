@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 import orjson
 
-from candlecast.domain.described import to_mapping
+from candlecast.domain.described import content_hash, to_mapping
 from candlecast.domain.specs import ExperimentSpec
 from candlecast.errors import BadArtifact
+from candlecast.models.artifact import FORMAT
 from candlecast.models.conformal import make_model, save_model
 from candlecast.pipelines.adaptation import start_state
 from candlecast.pipelines.audit import GateReport
@@ -79,7 +80,7 @@ def train(
     progress("final model", 0, 1)
     with tempfile.TemporaryDirectory() as folder:
         version = _fitted(stores, training, name, metrics, Path(folder))
-        start_state(stores, version, run_name(spec, training.set_id))
+        start_state(stores, version, run_name(spec, training.set_id), training)
         stores.registry.add(version, Path(folder))
     progress("final model", 1, 1)
     return _run(_serving(stores, version, market, progress, passed), absent, is_new=True)
@@ -87,8 +88,9 @@ def train(
 
 def version_name(spec: ExperimentSpec, market: Market) -> str:
     """Kind, date and content hash: what a version is called."""
-    set_id = training_set_id(spec, market, market.sha256())
-    return f"{spec.model.kind}-{market.as_of:%Y%m%d}-{set_id[:8]}"
+    # What an earlier version has made is made again under another name.
+    made = content_hash([training_set_id(spec, market, market.sha256()), FORMAT])
+    return f"{spec.model.kind}-{market.as_of:%Y%m%d}-{made[:8]}"
 
 
 def _run(version: ModelVersion, absent: dict[str, str], *, is_new: bool) -> TrainRun:

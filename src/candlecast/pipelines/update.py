@@ -18,6 +18,7 @@ from candlecast.domain.specs import ExperimentSpec
 from candlecast.errors import BadArtifact, Conflict, InvalidSpec, NotFound
 from candlecast.features.chosen import check_code
 from candlecast.models.conformal import Calibrated, load_model, save_model
+from candlecast.pipelines.adaptation import carry_states
 from candlecast.pipelines.dataset import (
     TrainingSet,
     make_training_set,
@@ -51,12 +52,13 @@ def update(
     """A new version of `version` (the champion by default) that knows all settled by `as_of`.
 
     The old one stays as it is. The new one serves if the old one did, once its features have
-    passed the gates on the newer data; its calibration is the old one's.
+    passed the gates on the newer data; its calibration is the old one's, and so is the state of
+    its bands.
 
     Raises
     ------
     NotFound : no such version, or no champion.
-    InvalidSpec : its kind does not learn by updates.
+    InvalidSpec : its kind does not learn by updates, or its labels lose weight with age.
     Conflict : `as_of` lies before the end of its training, or a feature fails a gate.
     """
     old = _found(stores, version, timeframe)
@@ -67,6 +69,12 @@ def update(
         raise InvalidSpec(
             f"{old.version} is a {old.kind} model, which does not learn by updates; train it "
             "again with `candlecast train`, or use the kind online"
+        )
+    if spec.labels.half_life_days:
+        raise InvalidSpec(
+            f"the labels of {old.version} halve in weight every {spec.labels.half_life_days:g} "
+            "days (labels.half_life_days), and what an update adds cannot make older ones lighter; "
+            "train it again, with the model's own half_life_days in model.parameters instead"
         )
     market = read_training_market(stores, spec, as_of)
     if market.as_of <= old.training_until:
@@ -102,6 +110,7 @@ def _updated(
     model.model.update(weighted(training.examples.known_by(until), spec.labels, market.as_of))
     with tempfile.TemporaryDirectory() as folder:
         new = _saved(stores, (old, name), model, training, Path(folder))
+        carry_states(stores, old, new)
         stores.registry.add(new, Path(folder))
     progress("update", 1, 1)
     return UpdateRun(_serving(stores, old, new, market), is_new=True)

@@ -6,6 +6,7 @@ import io
 import re
 from collections.abc import Callable
 from html import escape
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from candlecast.reports.style import PALETTE
@@ -22,9 +23,12 @@ VARIABLES: Final = {
     LINE: "--line",
     **{colour: f"--series-{number}" for number, colour in enumerate(SERIES, 1)},
 }
+MARK: Final = '<svg data-drawn-by="candlecast"'
+"""How a file that `standalone` made begins."""
 STYLE: Final[dict[Any, Any]] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "candlecast",
+    "text.parse_math": False,  # a symbol may hold dollar signs
     "font.family": "sans-serif",
     "font.size": 10,
     "text.color": INK,
@@ -68,10 +72,22 @@ def drawn(
 
 
 def standalone(svg: str) -> str:
-    """`svg` as a file of its own, with the colours of the page."""
+    """`svg` as a file of its own, with the colours of the page, that says whose it is."""
+    svg = svg.replace("<svg", MARK, 1)
     start = svg.index(">") + 1
     rules = f"<style>{PALETTE} svg {{ background: var(--surface) }}</style>"
     return f"{svg[:start]}{rules}{svg[start:]}\n"
+
+
+def is_drawing(path: Path) -> bool:
+    """Whether `path` is a plain file that begins as those that `standalone` made."""
+    if path.is_symlink() or not path.is_file():
+        return False
+    try:
+        with path.open("rb") as file:
+            return file.read(len(MARK)) == MARK.encode()
+    except OSError:
+        return False
 
 
 def _adapted(svg: str, name: str, told: str) -> str:

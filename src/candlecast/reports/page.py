@@ -134,6 +134,7 @@ def _scores(evaluation: Evaluation) -> str:
         ("high", "to", signed),
         ("p_value", "p, bootstrap", probability),
         ("dm_p_value", "p, Diebold-Mariano", probability),
+        ("dm_p_adjusted", "p, all tries counted", probability),
         ("verdict", "verdict", text),
     ]
     return (
@@ -147,7 +148,8 @@ def _scores(evaluation: Evaluation) -> str:
         )
         + table(rows, [HORIZON, PART, *ERRORS], "Errors of the point forecast, and correlations")
         + "<h2>Against the references</h2><p>Block-bootstrap intervals and one-sided tests over "
-        "dates: small p-values say that the reference is beaten by more than luck.</p>"
+        "dates: small p-values say that the reference is beaten by more than luck. The last is "
+        "Diebold and Mariano’s after Holm, for all comparisons here or all models tried.</p>"
         + f'<div class="plots">{_figure(plots.comparison_plot(evaluation.comparisons))}'
         + f"{_figure(plots.yearly_plot(evaluation.per_year))}</div>"
         + table(compared, columns)

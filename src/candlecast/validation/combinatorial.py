@@ -7,7 +7,12 @@
    them and touches neither trains.
 3. Embargo: rows stamped within the embargo after the last outcome of a block train nothing. It
    begins where the purge ends.
-4. Every group is forecast C(n_groups - 1, n_test_groups - 1) times; so many backtest paths, each
+4. The bars behind a training row after a block begin at its symbol's first training row there:
+   what is fitted on a row's own history is fitted on no return of a block, of its outcomes or of
+   the embargo. The features and windows of the first rows after a block still look back into it,
+   as they do after every purge, and the units that a network puts windows into are those of all
+   bars up to its newest training row: both are inputs, no outcomes.
+5. Every group is forecast C(n_groups - 1, n_test_groups - 1) times; so many backtest paths, each
    of which passes through all groups, can be put together.
 
 A path is no track record: most of its models knew what came after. So it tells how far skill
@@ -26,7 +31,8 @@ from numpy.typing import NDArray
 
 from candlecast.domain.described import Spec
 from candlecast.domain.distribution import FloatArray
-from candlecast.domain.examples import Examples
+from candlecast.domain.examples import Examples, Rows
+from candlecast.domain.history import History
 from candlecast.domain.market import Instants
 from candlecast.errors import InvalidSpec, NotEnoughHistory
 from candlecast.validation.splits import embargo_span
@@ -79,8 +85,32 @@ class CombinatorialSplit:
             last = np.append(ends, as_of[is_tested]).max()
             is_kept &= (as_of < start) | ((as_of >= stop) & (as_of >= last + self.embargo))
             is_known &= (as_of >= start)[:, None] | (examples.end_at <= start)
+        is_kept &= is_known.any(axis=1)
         training = replace(examples, y=np.where(is_known, examples.y, np.nan))
-        return training.take(is_kept & is_known.any(axis=1))
+        if examples.history is not None:
+            training = replace(training, history=self._cut(examples, examples.history, is_kept))
+        return training.take(is_kept)
+
+    def _cut(self, rows: Rows, history: History, is_kept: NDArray[np.bool_]) -> History:
+        # As after a gap: what follows a block begins with a bar that has no return.
+        start, firsts = history.start.copy(), [np.empty(0, dtype=np.intp)]
+        for begin, stop in self.blocks:
+            is_tested = _within(rows.as_of, begin, stop)
+            newest = np.full(len(rows.tickers), -1, dtype=np.intp)
+            np.maximum.at(newest, rows.symbol[is_tested], history.at[is_tested])
+            # The last bar of an outcome of the block, where no bar is missing.
+            reach = np.where(newest < 0, -1, newest + rows.horizon_bars.max())
+            is_cut = is_kept & (rows.as_of >= stop) & (start <= reach[rows.symbol])
+            segments, segment = np.unique(start[is_cut], return_inverse=True)
+            first = np.full(len(segments), len(history.returns), dtype=np.intp)
+            np.minimum.at(first, segment, history.at[is_cut])
+            start[is_cut] = first[segment]
+            firsts.append(first)
+        begun = np.concatenate(firsts)
+        returns, variances = _without(history.returns, begun), history.variances
+        if variances is not None:
+            variances = _without(variances, begun)
+        return replace(history, start=start, returns=returns, variances=variances)
 
 
 def combinatorial_splits(as_of: Instants, spec: CombinatorialSpec) -> list[CombinatorialSplit]:
@@ -150,6 +180,12 @@ def _blocks(
     firsts = [group for group in groups if group - 1 not in groups]
     lasts = [group for group in groups if group + 1 not in groups]
     return tuple((edges[first], edges[last + 1]) for first, last in zip(firsts, lasts, strict=True))
+
+
+def _without(values: FloatArray, places: NDArray[np.intp]) -> FloatArray:
+    values = values.copy()
+    values[places] = np.nan
+    return values
 
 
 def _within(as_of: Instants, start: np.datetime64, stop: np.datetime64) -> NDArray[np.bool_]:

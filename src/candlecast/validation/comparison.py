@@ -13,8 +13,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +25,7 @@ from candlecast.domain.distribution import FloatArray
 from candlecast.errors import InvalidSpec
 from candlecast.validation.significance import by_date
 
+Name = TypeVar("Name", bound=Hashable)
 DATES_PER_LAG = 3
 """With fewer dates for each lag there is too little data to tell a variance."""
 
@@ -90,7 +92,7 @@ def long_run_variance(series: FloatArray, lag: int) -> float:
     return max(alike, falling, 0.0)
 
 
-def holm(p_values: Mapping[str, float], n_trials: int | None = None) -> dict[str, float]:
+def holm(p_values: Mapping[Name, float], n_trials: int | None = None) -> dict[Name, float]:
     """The p-value of each comparison, adjusted for how many were made, by its name.
 
     The chance that any true null hypothesis is below a level is at most that level. `n_trials`
@@ -103,7 +105,8 @@ def holm(p_values: Mapping[str, float], n_trials: int | None = None) -> dict[str
     n = len(p_values) if n_trials is None else n_trials
     if n < len(p_values):
         raise InvalidSpec(f"{len(p_values)} comparisons were made of {n} trials; count them all")
-    adjusted, largest = {}, 0.0
+    adjusted: dict[Name, float] = {}
+    largest = 0.0
     for place, (name, p_value) in enumerate(sorted(p_values.items(), key=lambda item: item[1])):
         largest = max(largest, min(1.0, (n - place) * p_value))
         adjusted[name] = largest
