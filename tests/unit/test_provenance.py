@@ -11,6 +11,8 @@ import pytest
 
 import candlecast
 from candlecast.domain.examples import Examples
+from candlecast.domain.history import History
+from candlecast.domain.sequences import Sequences
 from candlecast.pipelines import provenance
 from candlecast.pipelines.provenance import features_code, has_facts, rows_sha256
 from markets import make_examples
@@ -32,6 +34,10 @@ EXAMPLES = make_examples(seed=3, n_days=40)
 def altered(value):
     if isinstance(value, tuple):
         return (*value[:-1], "other")
+    if isinstance(value, History):
+        return replace(value, returns=altered(value.returns))
+    if isinstance(value, Sequences):
+        return replace(value, index=altered(value.index))
     changed = value.copy()
     place = (-1,) * changed.ndim
     if changed.dtype.kind == "M":
