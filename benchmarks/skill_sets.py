@@ -103,7 +103,11 @@ MARKETS = {
         start=_utc(2010),
         end=_utc(2019, 12, 30),
         prepare=_on_sessions,
-        about="Fillers on holidays, and rows that cannot be right, are left out.",
+        about=(
+            "Fillers on holidays, and rows that cannot be right, are left out. A few splits before "
+            "2012 are wrong in the source; GARCH, which takes every return for true, suffers from "
+            "them for years."
+        ),
     ),
     "crypto_1d": Market(
         title="Crypto currencies, daily",
