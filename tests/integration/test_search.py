@@ -175,7 +175,7 @@ def test_what_does_not_learn_by_updates_is_named(stores, monkeypatch) -> None:
     fading = orjson.loads(online.spec)
     fading["labels"]["half_life_days"] = 250.0
     told = replace(online, spec=orjson.dumps(fading).decode())
-    monkeypatch.setattr("candlecast.pipelines.update._found", lambda *_: told)
+    monkeypatch.setattr("candlecast.pipelines.update.chosen_model", lambda *_: told)
     with pytest.raises(InvalidSpec, match=r"the model's own half_life_days in model\.parameters"):
         update(stores, online.version)
 

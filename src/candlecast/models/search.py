@@ -24,8 +24,8 @@ from candlecast.domain.specs import ExperimentSpec
 from candlecast.errors import CandlecastError, FitFailed, InvalidSpec, LeakageError
 from candlecast.models.adaptive import adapted
 from candlecast.models.conformal import make_model
-from candlecast.validation.inner_folds import fitted_folds, forecast
 from candlecast.validation.splits import walk_forward_splits
+from candlecast.validation.walk_forward import fitted_folds, forecast_quantiles
 
 if TYPE_CHECKING:
     import optuna
@@ -130,9 +130,9 @@ def skill_by_fold(search: Search, spec: ExperimentSpec) -> Iterator[float]:
         examples,
         splits,
     )
-    for split, (rows, model) in zip(splits, folds, strict=True):
-        made.append(forecast(model, rows))
-        at.append(split.test_rows(examples.as_of))
+    for rows, model in folds:
+        made.append(forecast_quantiles(model, examples.take(rows)))
+        at.append(rows)
         quantiles, tested = np.concatenate(made), np.concatenate(at)
         if spec.model.is_adaptive:
             quantiles = adapted(quantiles, examples, tested)

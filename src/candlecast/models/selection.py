@@ -25,9 +25,8 @@ from candlecast.domain.catalog import Forecaster
 from candlecast.domain.distribution import FloatArray
 from candlecast.domain.examples import Examples
 from candlecast.errors import InvalidSpec
-from candlecast.validation.inner_folds import fitted_folds, forecast
 from candlecast.validation.splits import Split
-from candlecast.validation.walk_forward import Fit
+from candlecast.validation.walk_forward import Fit, fitted_folds, forecast_quantiles
 
 MIN_SHADOWS: Final = 99
 """Shadows over all rounds: a feature without any use passes all of them once in a hundred."""
@@ -121,8 +120,8 @@ def _round(
 ) -> FloatArray:
     # (2 n_features,): what each column is worth, averaged over folds by their rows.
     worth, n_rows = np.zeros(len(examples.feature_names)), 0
-    for test, model in fitted_folds(fit, examples, splits):
-        rows = _spread(test)
+    for tested, model in fitted_folds(fit, examples, splits):
+        rows = _spread(examples.take(tested))
         worth += len(rows) * _worth(model, rows, rng, n_repeats)
         n_rows += len(rows)
     return worth / max(n_rows, 1)
@@ -147,7 +146,7 @@ def _worth(
 
 def _losses(model: Forecaster, rows: Examples) -> FloatArray:
     # (n_horizons,): the mean pinball loss in units of the symbols' own volatility.
-    quantiles, units = forecast(model, rows), rows.horizon_scale()
+    quantiles, units = forecast_quantiles(model, rows), rows.horizon_scale()
     losses = (
         metrics.average(metrics.pinball(quantiles[:, h], rows.y[:, h]) / units[:, h])
         for h in range(len(rows.horizons))

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, ClassVar, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from candlecast.domain.catalog import MODELS
+from candlecast.domain.catalog import MODELS, Model
 from candlecast.domain.distribution import LEVELS, FloatArray, crps_weights
 from candlecast.domain.examples import Examples
 from candlecast.errors import InvalidSpec
 from candlecast.models.ensemble import Ensemble, Members, averaged
-from candlecast.validation.inner_folds import fitted_folds, forecast
 from candlecast.validation.splits import inner_splits
+from candlecast.validation.walk_forward import Fit, fitted_folds, forecast_quantiles
 
 MAX_ROWS: Final = 50_000
 """Rows that weights are learnt from at most, spread evenly over time: more would not move them."""
@@ -81,8 +82,9 @@ class Stacking(Ensemble):
         rows = np.concatenate([split.test_rows(examples.as_of) for split in splits])
         by_member = []
         for make in self._make_members:
-            folds = fitted_folds(lambda past, make=make: make().fit(past), examples, splits)  # type: ignore[misc]
-            by_member.append(np.concatenate([forecast(model, test) for test, model in folds]))
+            folds = fitted_folds(_fit_by(make), examples, splits)
+            found = [forecast_quantiles(model, examples.take(test)) for test, model in folds]
+            by_member.append(np.concatenate(found))
         return examples.take(rows), np.stack(by_member, axis=2)
 
     def _learnt(self, quantiles: FloatArray, later: Examples, horizon: int) -> FloatArray:
@@ -97,6 +99,10 @@ class Stacking(Ensemble):
         trust = n_effective / (n_effective + self._prior)
         best = best_weights(curves, y, later.weight[rows])
         return np.asarray(trust * best + (1 - trust) * equal)
+
+
+def _fit_by(make: Callable[[], Model]) -> Fit:
+    return lambda past: make().fit(past)
 
 
 def best_weights(quantiles: FloatArray, y: FloatArray, weight: FloatArray) -> FloatArray:

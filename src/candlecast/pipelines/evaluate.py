@@ -15,15 +15,12 @@ from candlecast.models.conformal import make_model
 from candlecast.pipelines.dataset import (
     Dataset,
     TrainingSet,
-    make_training_set,
-    read_training_market,
     training_set_id,
     weighted,
 )
-from candlecast.pipelines.demands import check_trainable, resolved
 from candlecast.pipelines.forecast import make_forecasts
+from candlecast.pipelines.gated import make_gated_set, read_experiment
 from candlecast.pipelines.progress import Progress, silent
-from candlecast.pipelines.promote import refuse_leaks
 from candlecast.pipelines.report import ReportQuery, make_report
 from candlecast.pipelines.settle import settle
 from candlecast.pipelines.trials import note_trial, overall_skill
@@ -44,16 +41,10 @@ def evaluate(
     A run that stands in the ledger already is not made again. Conflict names a feature that fails
     a gate: no track record is made of what looks ahead.
     """
-    check_trainable(spec)
-    make_model(spec.model, spec.seed)  # an unknown kind or parameter is told before the work
-    market = read_training_market(stores, spec, as_of)
-    spec = resolved(spec, market)
+    spec, market = read_experiment(stores, spec, as_of)
     run_id = training_set_id(spec, market, market.sha256())
     if not ledger.has_run(stores.database, run_id):
-        refuse_leaks(stores, spec, market, progress)
-        progress("features and labels", 0, 1)
-        training = make_training_set(spec, market)
-        progress("features and labels", 1, 1)
+        training, _ = make_gated_set(stores, spec, market, progress)
         return evaluate_training_set(stores, training, progress)
     return _summary(stores, spec, run_id, progress)
 

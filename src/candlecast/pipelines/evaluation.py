@@ -22,13 +22,11 @@ from candlecast.domain.spec_text import as_toml
 from candlecast.domain.specs import ExperimentSpec, ModelSpec
 from candlecast.models import explain
 from candlecast.models.artifact import LIBRARIES, installed
-from candlecast.models.conformal import make_model
 from candlecast.pipelines import evidence
-from candlecast.pipelines.dataset import TrainingSet, make_training_set, read_training_market
-from candlecast.pipelines.demands import check_trainable, resolved
+from candlecast.pipelines.dataset import TrainingSet
 from candlecast.pipelines.evaluate import evaluate_training_set, out_of_sample
+from candlecast.pipelines.gated import make_gated_set, read_experiment
 from candlecast.pipelines.progress import Progress, silent
-from candlecast.pipelines.promote import refuse_leaks
 from candlecast.pipelines.trials import study_of
 from candlecast.reports.calibration import calibration
 from candlecast.reports.cards import by_part, cards, confusions
@@ -59,14 +57,8 @@ def evaluate_in_full(
     else than a report, or a feature fails a gate.
     """
     check_folder(folder)
-    check_trainable(spec)
-    make_model(spec.model, spec.seed)  # an unknown kind or parameter is told before the work
-    market = read_training_market(stores, spec, as_of)
-    spec = resolved(spec, market)
-    refuse_leaks(stores, spec, market, progress)
-    progress("features and labels", 0, 1)
-    training = make_training_set(spec, market)
-    progress("features and labels", 1, 1)
+    spec, market = read_experiment(stores, spec, as_of)
+    training, _ = make_gated_set(stores, spec, market, progress)
     models: dict[int, Forecaster] = {}
     made = out_of_sample(training, progress, models.__setitem__)
     card = evaluate_training_set(stores, training, progress, made)

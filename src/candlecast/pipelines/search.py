@@ -15,7 +15,6 @@ from candlecast.domain.catalog import MODELS
 from candlecast.domain.described import content_hash
 from candlecast.domain.specs import ExperimentSpec, ModelSpec
 from candlecast.errors import InvalidSpec
-from candlecast.models.conformal import make_model
 from candlecast.models.search import (
     CUT_OFF,
     Search,
@@ -28,14 +27,12 @@ from candlecast.models.search import (
     scored_bands,
 )
 from candlecast.pipelines.dataset import (
-    make_training_set,
-    read_training_market,
+    TrainingSet,
     training_set_id,
     weighted,
 )
-from candlecast.pipelines.demands import check_trainable, resolved
+from candlecast.pipelines.gated import make_gated_set, read_experiment
 from candlecast.pipelines.progress import Progress, silent
-from candlecast.pipelines.promote import refuse_leaks
 from candlecast.pipelines.trials import note_trial, study_of
 from candlecast.pipelines.universe import Market
 from candlecast.store.stores import Stores
@@ -86,12 +83,9 @@ def search(
     yields the same trials every time. Conflict names a feature that fails a gate; FitFailed when
     no trial came to an end.
     """
-    check_trainable(spec)
-    make_model(spec.model, spec.seed)  # an unknown kind or parameter is told before the work
-    market = read_training_market(stores, spec, as_of)
-    named = resolved(spec, market)
-    refuse_leaks(stores, named, market, progress)
-    made = _prepared(named, plan, market, progress)
+    named, market = read_experiment(stores, spec, as_of)
+    training, _ = make_gated_set(stores, named, market, progress)
+    made = _prepared(named, plan, training)
     give_up_cut_off(made)
     n_done = sum(trial.reason != CUT_OFF for trial in read_trials(made))
     _run(made, plan, min(n_done, plan.n_trials), progress)
@@ -115,11 +109,8 @@ def search_id(spec: ExperimentSpec, space: Space, market: Market) -> str:
     return content_hash([set_id, shown, scored_bands(spec)])
 
 
-def _prepared(spec: ExperimentSpec, plan: SearchPlan, market: Market, progress: Progress) -> Search:
-    progress("features and labels", 0, 1)
-    training = make_training_set(spec, market)
-    progress("features and labels", 1, 1)
-    name = search_id(spec, plan.space, market)
+def _prepared(spec: ExperimentSpec, plan: SearchPlan, training: TrainingSet) -> Search:
+    name = search_id(spec, plan.space, training.market)
     return Search(
         id=name,
         spec=_with_threads(spec, plan.n_workers),

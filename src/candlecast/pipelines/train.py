@@ -13,22 +13,19 @@ import orjson
 
 from candlecast.domain.described import content_hash, to_mapping
 from candlecast.domain.specs import ExperimentSpec
-from candlecast.errors import BadArtifact
 from candlecast.models.artifact import FORMAT
 from candlecast.models.conformal import make_model, save_model
 from candlecast.pipelines.adaptation import start_state
 from candlecast.pipelines.audit import GateReport
 from candlecast.pipelines.dataset import (
     TrainingSet,
-    make_training_set,
-    read_training_market,
     refused_simulations,
     training_set_id,
 )
-from candlecast.pipelines.demands import check_trainable, resolved
 from candlecast.pipelines.evaluate import evaluate_training_set, run_name
+from candlecast.pipelines.gated import make_gated_set, read_experiment
 from candlecast.pipelines.progress import Progress, silent
-from candlecast.pipelines.promote import promote, refuse_leaks
+from candlecast.pipelines.promote import promote
 from candlecast.pipelines.training_sets import keep_manifest
 from candlecast.pipelines.universe import Market, find_shortfalls
 from candlecast.store.registry import ModelVersion
@@ -60,27 +57,22 @@ def train(
     The same spec on the same data is the same version and is not trained twice. A version trained
     on older data than the champion is registered but does not serve until it is activated.
     """
-    check_trainable(spec)
-    make_model(spec.model, spec.seed)  # an unknown kind or parameter is told before the work
-    market = read_training_market(stores, spec, as_of)
+    named, market = read_experiment(stores, spec, as_of)
     absent = find_shortfalls(market, 0, set(spec.symbols) - set(market.tickers))
     absent |= refused_simulations(spec, market)
-    spec = resolved(spec, market)
-    name = version_name(spec, market)
+    name = version_name(named, market)
     known = {version.version: version for version in stores.registry.list()}
-    if name in known and _is_whole(stores, name):
+    # A version whose files were lost or damaged is fitted again, to the same bytes.
+    if name in known and stores.registry.holds(name):
         return _run(_serving(stores, known[name], market, progress), absent, is_new=False)
-    passed = refuse_leaks(stores, spec, market, progress)
-    progress("features and labels", 0, 1)
-    training = make_training_set(spec, market)
-    progress("features and labels", 1, 1)
+    training, passed = make_gated_set(stores, named, market, progress)
     keep_manifest(stores, training)
     metrics = evaluate_training_set(stores, training, progress)
     metrics["shortfalls"] = training.shortfalls
     progress("final model", 0, 1)
     with tempfile.TemporaryDirectory() as folder:
         version = _fitted(stores, training, name, metrics, Path(folder))
-        start_state(stores, version, run_name(spec, training.set_id), training)
+        start_state(stores, version, run_name(named, training.set_id), training)
         stores.registry.add(version, Path(folder))
     progress("final model", 1, 1)
     return _run(_serving(stores, version, market, progress, passed), absent, is_new=True)
@@ -96,15 +88,6 @@ def version_name(spec: ExperimentSpec, market: Market) -> str:
 def _run(version: ModelVersion, absent: dict[str, str], *, is_new: bool) -> TrainRun:
     shortfalls = orjson.loads(version.metrics)["shortfalls"] | absent
     return TrainRun(version, is_new, shortfalls)
-
-
-def _is_whole(stores: Stores, name: str) -> bool:
-    # A version whose files were lost or damaged is fitted again, to the same bytes.
-    try:
-        stores.registry.fetch(name)
-    except (BadArtifact, OSError):
-        return False
-    return True
 
 
 def _serving(

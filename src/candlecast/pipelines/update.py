@@ -15,18 +15,20 @@ from candlecast.domain.catalog import Updatable
 from candlecast.domain.described import content_hash
 from candlecast.domain.market import Timeframe
 from candlecast.domain.specs import ExperimentSpec
-from candlecast.errors import BadArtifact, Conflict, InvalidSpec, NotFound
+from candlecast.errors import Conflict, InvalidSpec
 from candlecast.features.chosen import check_code
+from candlecast.models.artifact import FORMAT
 from candlecast.models.conformal import Calibrated, load_model, save_model
 from candlecast.pipelines.adaptation import carry_states
 from candlecast.pipelines.dataset import (
     TrainingSet,
-    make_training_set,
     read_training_market,
     weighted,
 )
+from candlecast.pipelines.forecast import chosen_model
+from candlecast.pipelines.gated import make_gated_set
 from candlecast.pipelines.progress import Progress, silent
-from candlecast.pipelines.promote import promote, refuse_leaks
+from candlecast.pipelines.promote import promote
 from candlecast.pipelines.training_sets import keep_manifest
 from candlecast.pipelines.universe import Market
 from candlecast.store.registry import ModelVersion
@@ -61,7 +63,7 @@ def update(
     InvalidSpec : its kind does not learn by updates, or its labels lose weight with age.
     Conflict : `as_of` lies before the end of its training, or a feature fails a gate.
     """
-    old = _found(stores, version, timeframe)
+    old = chosen_model(stores, Timeframe.parse(timeframe), version)
     spec = ExperimentSpec.from_mapping(orjson.loads(old.spec))
     check_code(spec.features)
     model = load_model(stores.registry.fetch(old.version), old.artifact_sha256)
@@ -97,12 +99,10 @@ def _updated(
     spec, market = asked
     name = _name(old, market)
     known = {found.version: found for found in stores.registry.list()}
-    if name in known and _is_whole(stores, name):
+    # A version whose files were lost or damaged is made again, to the same bytes.
+    if name in known and stores.registry.holds(name):
         return UpdateRun(_serving(stores, old, known[name], market), is_new=False)
-    refuse_leaks(stores, spec, market, progress)
-    progress("features and labels", 0, 1)
-    training = make_training_set(spec, market)
-    progress("features and labels", 1, 1)
+    training, _ = make_gated_set(stores, spec, market, progress)
     keep_manifest(stores, training)
     progress("update", 0, 1)
     assert isinstance(model.model, Updatable)
@@ -116,27 +116,9 @@ def _updated(
     return UpdateRun(_serving(stores, old, new, market), is_new=True)
 
 
-def _found(stores: Stores, version: str | None, timeframe: str) -> ModelVersion:
-    if version is not None:
-        return stores.registry.get(version)
-    champion = stores.registry.champion(Timeframe.parse(timeframe))
-    if champion is None:
-        raise NotFound(f"no model serves {timeframe} bars; run `candlecast train` first")
-    return champion
-
-
 def _name(old: ModelVersion, market: Market) -> str:
-    lineage = content_hash([old.version, market.as_of.isoformat(), market.sha256()])
+    lineage = content_hash([old.version, market.as_of.isoformat(), market.sha256(), FORMAT])
     return f"{old.kind}-{market.as_of:%Y%m%d}-{lineage[:8]}"
-
-
-def _is_whole(stores: Stores, name: str) -> bool:
-    # A version whose files were lost or damaged is made again, to the same bytes.
-    try:
-        stores.registry.fetch(name)
-    except (BadArtifact, OSError):
-        return False
-    return True
 
 
 def _saved(

@@ -133,6 +133,14 @@ class Registry:
             raise BadArtifact(f"the files of model {version} were changed; train or restore it")
         return folder
 
+    def holds(self, version: str) -> bool:
+        """Whether `version` is registered, with the files that were added then."""
+        try:
+            self.fetch(version)
+        except (NotFound, BadArtifact, OSError):
+            return False
+        return True
+
     def _activate(self, connection: sa.Connection, version: str) -> None:
         row = self._row(version, connection)
         assert row is not None

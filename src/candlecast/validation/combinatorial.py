@@ -156,7 +156,7 @@ def combinatorial(
             )
         rows = split.test_rows(examples.as_of)
         model = fit(training)
-        quantiles = forecast_quantiles(model, examples.take(rows).without_outcomes())
+        quantiles = forecast_quantiles(model, examples.take(rows))
         yield split, rows, quantiles
         if on_fold is not None:
             on_fold(split.number, len(splits))

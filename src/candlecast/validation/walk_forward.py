@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Self, TypeAlias
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from candlecast.domain.catalog import Forecaster
 from candlecast.domain.distribution import N_LEVELS, FloatArray, check_quantiles
-from candlecast.domain.examples import Examples, Rows
+from candlecast.domain.examples import Examples
 from candlecast.domain.specs import SplitSpec
 from candlecast.errors import LeakageError, ModelError, NotEnoughHistory
 from candlecast.validation.splits import Split, walk_forward_splits
@@ -81,16 +81,27 @@ def walk_forward(
     """
     splits = walk_forward_splits(examples.as_of, spec)
     folds = []
-    for done, split in enumerate(splits, 1):
-        model = fit(_training(examples, split))
-        rows = split.test_rows(examples.as_of)
-        quantiles = forecast_quantiles(model, examples.take(rows).without_outcomes())
+    fitted = fitted_folds(fit, examples, splits)
+    for done, (split, (rows, model)) in enumerate(zip(splits, fitted, strict=True), 1):
+        quantiles = forecast_quantiles(model, examples.take(rows))
         folds.append(Fold(split.number, split.train_until, rows, quantiles, split.is_holdout))
         if on_model is not None:
             on_model(split.number, model)
         if on_fold is not None:
             on_fold(done, len(splits))
     return folds
+
+
+def fitted_folds(
+    fit: Fit, examples: Examples, splits: Iterable[Split]
+) -> Iterator[tuple[NDArray[np.intp], Forecaster]]:
+    """Of each split the positions of its test rows, and a model that saw no outcome of theirs.
+
+    NotEnoughHistory when a span has nothing to train on; LeakageError should an outcome that is
+    used reach past the end of its training.
+    """
+    for split in splits:
+        yield split.test_rows(examples.as_of), fit(_training(examples, split))
 
 
 def check_known(examples: Examples, instant: np.datetime64) -> Examples:
@@ -118,10 +129,13 @@ def _training(examples: Examples, split: Split) -> Examples:
     return check_known(training, split.train_until)
 
 
-def forecast_quantiles(model: Forecaster, rows: Rows) -> FloatArray:
-    """What `model` says of `rows`; BadFrame or ModelError when that are no quantiles of them."""
-    quantiles = check_quantiles(model.predict(rows))
-    expected = (len(rows), len(rows.horizons), N_LEVELS)
+def forecast_quantiles(model: Forecaster, examples: Examples) -> FloatArray:
+    """What `model` says of these rows, whose outcomes it is not shown.
+
+    BadFrame or ModelError when that are no (n_rows, n_horizons, 17) quantiles.
+    """
+    quantiles = check_quantiles(model.predict(examples.without_outcomes()))
+    expected = (len(examples), len(examples.horizons), N_LEVELS)
     if quantiles.shape != expected:
         raise ModelError(
             f"{type(model).__name__}.predict returned shape {quantiles.shape}, not {expected}"
