@@ -41,30 +41,25 @@ MOST_GLOBAL_SECONDS = 60.0
 
 @dataclass
 class Fits:
-    """The arguments of every call of LightGBM, in order: of each data set and its training."""
+    """The calls of LightGBM in order: what was binned, the parts taken of it, what was trained."""
 
-    datasets: list[tuple[Any, tuple[Any, ...], dict[str, Any]]] = field(default_factory=list)
-    trainings: list[tuple[dict[str, Any], tuple[Any, ...], dict[str, Any]]] = field(
-        default_factory=list
-    )
+    binned: list[tuple[Any, dict[str, Any]]] = field(default_factory=list)
+    parts: list[tuple[Any, Any, Any]] = field(default_factory=list)
+    trainings: list[tuple[dict[str, Any], Any, int]] = field(default_factory=list)
 
     def replay(self) -> None:
-        """Bin and train the same again, and nothing else."""
+        """Bin, take and train the same again, and nothing else."""
         import lightgbm
 
         anew: dict[int, Any] = {}
-
-        def again(value: Any) -> Any:
-            if isinstance(value, list | tuple):
-                return [again(item) for item in value]
-            return anew.get(id(value), value)
-
-        for original, given, named in self.datasets:
-            values = {name: again(value) for name, value in named.items()}
-            anew[id(original)] = lightgbm.Dataset(*map(again, given), **values)
-        for parameters, given, named in self.trainings:
-            values = {name: again(value) for name, value in named.items() if name != "callbacks"}
-            lightgbm.train(dict(parameters), *map(again, given), **values)
+        for original, named in self.binned:
+            anew[id(original)] = lightgbm.Dataset(**named).construct()
+        for original, whole, at in self.parts:
+            part = anew[id(whole)].subset(at).construct()
+            part.set_label(original.get_label()).set_weight(original.get_weight())
+            anew[id(original)] = part
+        for parameters, data, n_trees in self.trainings:
+            lightgbm.train(dict(parameters), anew[id(data)], n_trees)
 
 
 def measure(*, is_quick: bool) -> Section:
@@ -112,8 +107,8 @@ def measure_global(*, is_quick: bool) -> Section:
 
 
 _PEER = (
-    "The peer repeats the LightGBM fits that this takes: the same arrays, parameters and most "
-    "trees, binning included, and nothing else."
+    "The peer repeats the LightGBM fits that this takes: the same arrays, parameters and numbers "
+    "of trees, binning included, and nothing else."
 )
 
 
@@ -177,19 +172,26 @@ def _recording() -> Iterator[Fits]:
     import lightgbm
 
     make_dataset, train = lightgbm.Dataset, lightgbm.train
+    take_part = make_dataset.subset
     fits = Fits()
 
-    def recorded_dataset(*given: Any, **named: Any) -> Any:
-        made = make_dataset(*given, **named)
-        fits.datasets.append((made, given, named))
+    def recorded_dataset(data: Any, **named: Any) -> Any:
+        made = make_dataset(data, **named)
+        fits.binned.append((made, {"data": data, **named}))
         return made
 
-    def recorded_train(parameters: dict[str, Any], *given: Any, **named: Any) -> Any:
-        fits.trainings.append((dict(parameters), given, named))
-        return train(parameters, *given, **named)
+    def recorded_part(whole: Any, at: Any) -> Any:
+        made = take_part(whole, at)
+        fits.parts.append((made, whole, at))
+        return made
+
+    def recorded_train(parameters: dict[str, Any], data: Any, n_trees: int) -> Any:
+        fits.trainings.append((dict(parameters), data, n_trees))
+        return train(parameters, data, n_trees)
 
     with (
         patch.object(lightgbm, "Dataset", recorded_dataset),
+        patch.object(make_dataset, "subset", recorded_part),
         patch.object(lightgbm, "train", recorded_train),
     ):
         yield fits

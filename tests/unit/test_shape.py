@@ -12,13 +12,13 @@ from candlecast.domain.distribution import LEVELS
 from candlecast.models.boosting import LightGbm
 from candlecast.models.evidence import date_blocks
 from candlecast.models.linear import Linear
-from candlecast.models.shape import GAUSSIAN_SHAPE, Shape, shape_features
+from candlecast.models.shape import GAUSSIAN_SHAPE, Shape, ShapeInputs
 from markets import make_examples
 
 
 def fitted(residual, rows, horizon=0):
-    F = shape_features(rows.X, np.ones(len(rows)), rows, horizon)
-    return Shape.fitted(F, residual, rows, horizon), F
+    inputs = ShapeInputs(rows.X, np.ones(len(rows)), rows.climatology[:, horizon])
+    return Shape.fitted(inputs, residual, rows, horizon), inputs
 
 
 def known(seed, n_days=2500):
@@ -31,12 +31,12 @@ def test_a_symbol_that_moves_rarely_but_far_gets_its_own_quantiles_and_a_strange
     residual = rng.standard_normal(len(rows))
     rare = rows.symbol == 0
     residual[rare] *= 3 * (rng.random(rare.sum()) < 0.1)
-    shape, F = fitted(residual, rows)
-    found = shape.quantiles(F, rows)
+    shape, inputs = fitted(residual, rows)
+    found = shape.quantiles(inputs, rows)
     middle = found[:, 10] - found[:, 6]
     assert np.median(middle[rare]) < 0.6 * np.median(middle[~rare])
     strangers = replace(rows, tickers=("XXX", "YYY", "ZZZ"))
-    apart = shape.quantiles(F, strangers)
+    apart = shape.quantiles(inputs, strangers)
     middle = apart[:, 10] - apart[:, 6]
     assert np.median(middle[rare]) == pytest.approx(np.median(middle[~rare]), rel=0.05)
 
@@ -45,8 +45,8 @@ def test_rows_with_heavy_tails_get_them() -> None:
     rows, rng = known(1, 6000), np.random.default_rng(3)
     heavy = rows.X[:, 3] > 0
     residual = np.where(heavy, rng.standard_t(2.5, len(rows)), rng.standard_normal(len(rows)))
-    shape, F = fitted(residual, rows)
-    found = shape.quantiles(F, rows)
+    shape, inputs = fitted(residual, rows)
+    found = shape.quantiles(inputs, rows)
     ratio = (found[:, -1] - found[:, 0]) / (found[:, 11] - found[:, 5])
     assert np.median(ratio[heavy]) > 1.15 * np.median(ratio[~heavy])
 
@@ -59,10 +59,10 @@ def test_few_outcomes_leave_the_shape_near_the_gaussian() -> None:
 
 def test_the_state_of_a_shape_makes_it_again() -> None:
     rows = known(1, 600)
-    shape, F = fitted(np.random.default_rng(5).standard_normal(len(rows)), rows)
+    shape, inputs = fitted(np.random.default_rng(5).standard_normal(len(rows)), rows)
     again = Shape.from_state(shape.state())
-    np.testing.assert_array_equal(again.quantiles(F, rows), shape.quantiles(F, rows))
-    assert shape.quantiles(F, rows).shape == (len(rows), len(LEVELS))
+    np.testing.assert_array_equal(again.quantiles(inputs, rows), shape.quantiles(inputs, rows))
+    assert shape.quantiles(inputs, rows).shape == (len(rows), len(LEVELS))
 
 
 def test_a_noisy_outcome_is_helped_by_the_way_the_price_went() -> None:
@@ -130,9 +130,9 @@ def learnt_from(monkeypatch, examples):  # type: ignore[no-untyped-def]
     """The rows that the shapes of a flexible model are learnt from, by horizon."""
     found, fit = [], Shape.fitted
 
-    def spy(F, residual, rows, horizon):  # type: ignore[no-untyped-def]
+    def spy(inputs, residual, rows, horizon):  # type: ignore[no-untyped-def]
         found.append(rows)
-        return fit(F, residual, rows, horizon)
+        return fit(inputs, residual, rows, horizon)
 
     monkeypatch.setattr(Shape, "fitted", spy)
     LightGbm(n_estimators=3, n_jobs=1).fit(examples)

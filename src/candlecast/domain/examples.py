@@ -76,6 +76,8 @@ class Rows:
     def take(self, index: NDArray[Any]) -> Self:
         """The rows at `index` (positions or a mask), everything else as it is."""
         n = len(self)
+        if index.dtype == bool and index.all():
+            return self
         rows = {
             f.name: value[index]
             for f in fields(self)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Self
 
 import numpy as np
 
 from candlecast.domain.catalog import MODELS
 from candlecast.domain.distribution import FloatArray
-from candlecast.models.location_scale import Constant, LocationScale, Regressor
+from candlecast.models.location_scale import Constant, Inputs, LocationScale, Regressor
 from candlecast.models.served_trees import PARITY_ROWS, FittedTrees, LoadedTrees, plain_bytes
 from candlecast.models.waiting_threads import passive_threads
 
@@ -66,6 +67,34 @@ class LightGbmBooster:
             self._booster, initial_types=[("X", shape)], target_opset=OPSET, zipmap=False
         )
         return plain_bytes(graph)
+
+
+@dataclass(frozen=True, eq=False)
+class BinnedInputs(Inputs):
+    """Rows of features whose float32 values LightGBM has put into bins.
+
+    Attributes
+    ----------
+    binned : lightgbm.Dataset, of all training rows
+    """
+
+    binned: lightgbm.Dataset
+
+    @classmethod
+    def of(cls, X: FloatArray, parameters: dict[str, Any]) -> Self:
+        """All rows of `X`."""
+        with passive_threads():
+            import lightgbm
+
+        # It wants a label before it gives parts of itself away.
+        label = np.zeros(len(X), dtype=np.float32)
+        binned = lightgbm.Dataset(X.astype(np.float32), label=label, params=parameters)
+        return cls(X, np.arange(len(X)), binned.construct())
+
+    def dataset(self, target: FloatArray, weight: FloatArray) -> lightgbm.Dataset:
+        """These rows with what is to be learnt of them."""
+        part = self.binned.subset(self.at).construct()  # type: ignore[arg-type]
+        return part.set_label(target).set_weight(weight)
 
 
 @MODELS.register("lightgbm")
@@ -131,17 +160,22 @@ class LightGbm(LocationScale):
             "seed": seed,
             "num_threads": self._n_jobs,
             "deterministic": True,
+            "feature_pre_filter": False,  # bins are for leaves of any size
             "force_col_wise": True,
             "verbosity": -1,
         }
 
-    def fit_location(self, X: FloatArray, target: FloatArray, weight: FloatArray) -> Regressor:
+    def fit_location(self, inputs: Inputs, target: FloatArray, weight: FloatArray) -> Regressor:
         """Least squares."""
-        return self._boosted(X, target, weight, "regression")
+        return self._boosted(inputs, target, weight, "regression")
 
-    def fit_scale(self, X: FloatArray, distance: FloatArray, weight: FloatArray) -> Regressor:
+    def fit_scale(self, inputs: Inputs, distance: FloatArray, weight: FloatArray) -> Regressor:
         """Gamma deviance."""
-        return self._boosted(X, distance, weight, "gamma")
+        return self._boosted(inputs, distance, weight, "gamma")
+
+    def prepared(self, X: FloatArray) -> Inputs:
+        """`X` in bins: finding them takes as long as growing forty trees."""
+        return BinnedInputs.of(X, self._parameters)
 
     def load_regressor(self, folder: Path, state: dict[str, Any]) -> Regressor:
         """A constant, or the trees of an ONNX file."""
@@ -150,25 +184,23 @@ class LightGbm(LocationScale):
         return LoadedTrees(folder, state, LightGbmBooster.reopened)
 
     def _boosted(
-        self, X: FloatArray, target: FloatArray, weight: FloatArray, objective: str
+        self, inputs: Inputs, target: FloatArray, weight: FloatArray, objective: str
     ) -> Regressor:
-        with passive_threads():
-            import lightgbm
+        import lightgbm
 
-        values = X.astype(np.float32)
-        leaf = max(5, min(self._min_data_in_leaf, len(X) // LEAF_SHARE))
+        assert isinstance(inputs, BinnedInputs)
+        leaf = max(5, min(self._min_data_in_leaf, len(inputs) // LEAF_SHARE))
         parameters = self._parameters | {"objective": objective, "min_data_in_leaf": leaf}
         n_trees = self._n_estimators
         if self._early_stopping_rounds and objective == "gamma":
-            n_trees = self._best_n_trees(values, target, weight, parameters)
-        data = lightgbm.Dataset(values, label=target, weight=weight, params=parameters)
-        booster = lightgbm.train(parameters, data, n_trees)
-        probe = values[:: max(1, len(values) // PARITY_ROWS)]
-        return FittedTrees(LightGbmBooster(booster, self._n_jobs), probe)
+            n_trees = self._best_n_trees(inputs, target, weight, parameters)
+        booster = lightgbm.train(parameters, inputs.dataset(target, weight), n_trees)
+        probe = inputs.features[inputs.at[:: max(1, len(inputs) // PARITY_ROWS)]]
+        return FittedTrees(LightGbmBooster(booster, self._n_jobs), probe.astype(np.float32))
 
     def _best_n_trees(
         self,
-        values: FloatArray,
+        inputs: BinnedInputs,
         target: FloatArray,
         weight: FloatArray,
         parameters: dict[str, Any],
@@ -179,11 +211,7 @@ class LightGbm(LocationScale):
         early, late = self.inner_fold
         if not early.any() or not late.any():
             return self._n_estimators
-        parts = [
-            lightgbm.Dataset(values[part], target[part], weight=weight[part], params=parameters)
-            for part in (early, late)
-        ]
-        parts[1].set_reference(parts[0])
+        parts = [inputs.take(part).dataset(target[part], weight[part]) for part in (early, late)]
         stopping = lightgbm.early_stopping(self._early_stopping_rounds, verbose=False)
         trial = lightgbm.train(
             parameters, parts[0], self._n_estimators, valid_sets=parts[1:], callbacks=[stopping]

@@ -16,7 +16,7 @@ from candlecast.domain.catalog import MODELS
 from candlecast.domain.distribution import FloatArray
 from candlecast.domain.examples import Examples
 from candlecast.errors import InvalidSpec
-from candlecast.models.location_scale import Constant, LocationScale, Regressor
+from candlecast.models.location_scale import Constant, Inputs, LocationScale, Regressor
 from candlecast.models.served_trees import PARITY_ROWS, FittedTrees, LoadedTrees, plain_bytes
 
 if TYPE_CHECKING:
@@ -163,13 +163,13 @@ class CatBoost(LocationScale):
         _catboost()
         return super().fit(examples)
 
-    def fit_location(self, X: FloatArray, target: FloatArray, weight: FloatArray) -> Regressor:
+    def fit_location(self, inputs: Inputs, target: FloatArray, weight: FloatArray) -> Regressor:
         """Least squares."""
-        return self._boosted(X, target, weight, SQUARES)
+        return self._boosted(inputs, target, weight, SQUARES)
 
-    def fit_scale(self, X: FloatArray, distance: FloatArray, weight: FloatArray) -> Regressor:
+    def fit_scale(self, inputs: Inputs, distance: FloatArray, weight: FloatArray) -> Regressor:
         """Tweedie deviance of power 1.9, nearly the gamma's."""
-        return self._boosted(X, distance, weight, NEARLY_GAMMA)
+        return self._boosted(inputs, distance, weight, NEARLY_GAMMA)
 
     def load_regressor(self, folder: Path, state: dict[str, Any]) -> Regressor:
         """A constant, or the trees of an ONNX file."""
@@ -178,10 +178,10 @@ class CatBoost(LocationScale):
         return LoadedTrees(folder, state, CatBoostEnsemble.reopened)
 
     def _boosted(
-        self, X: FloatArray, target: FloatArray, weight: FloatArray, objective: str
+        self, inputs: Inputs, target: FloatArray, weight: FloatArray, objective: str
     ) -> Regressor:
         catboost = _catboost()
-        values = X.astype(np.float32)
+        values = inputs.X.astype(np.float32)
         has_log_link = objective == NEARLY_GAMMA
         # Trees begin at zero: with a logarithm that is the mean when targets are divided by it.
         mean = float(np.average(target, weights=weight)) if has_log_link else 1.0

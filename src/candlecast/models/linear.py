@@ -9,7 +9,7 @@ import numpy as np
 
 from candlecast.domain.catalog import MODELS
 from candlecast.domain.distribution import FloatArray
-from candlecast.models.location_scale import Constant, LocationScale, Regressor
+from candlecast.models.location_scale import Constant, Inputs, LocationScale, Regressor
 from candlecast.models.log_linear import LogLinear, standardiser
 
 LOCATION_PENALTY: Final = 400.0
@@ -65,13 +65,13 @@ class Linear(LocationScale):
 
     is_flexible = False
 
-    def fit_location(self, X: FloatArray, target: FloatArray, weight: FloatArray) -> Regressor:
+    def fit_location(self, inputs: Inputs, target: FloatArray, weight: FloatArray) -> Regressor:
         """Ridge."""
-        return Ridge.fitted(X, target, weight)
+        return Ridge.fitted(inputs.X, target, weight)
 
-    def fit_scale(self, X: FloatArray, distance: FloatArray, weight: FloatArray) -> Regressor:
+    def fit_scale(self, inputs: Inputs, distance: FloatArray, weight: FloatArray) -> Regressor:
         """Log-linear."""
-        return LogLinear.fitted(X, distance, weight)
+        return LogLinear.fitted(inputs.X, distance, weight)
 
     def load_regressor(self, folder: Path, state: dict[str, Any]) -> Regressor:
         """Whichever of the three the state describes."""

@@ -13,6 +13,8 @@ outcomes are few: years of daily bars hold only dozens of separate months.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Final, Protocol, Self
 
@@ -31,7 +33,7 @@ from candlecast.models.evidence import (
     mixed,
     shrunk_drift,
 )
-from candlecast.models.shape import Shape, shape_features
+from candlecast.models.shape import Shape, ShapeInputs
 
 HOLDOUT_SHARE: Final = 0.3
 MIN_LOCATION_T: Final = 2.5
@@ -56,6 +58,35 @@ class Regressor(Protocol):
     def contributions(self, X: FloatArray) -> FloatArray:
         """(n_rows, n_features) what each adds, to the logarithm for a scale."""
         ...
+
+
+@dataclass(frozen=True, eq=False)
+class Inputs:
+    """The rows that a regression is fitted on, `at` in the features of all training rows.
+
+    A kind whose library has a form of its own for features makes it once of all rows, and takes
+    from it what each regression needs.
+
+    Attributes
+    ----------
+    features : (n_all_rows, n_features), nothing missing
+    at : (n_rows,) positions in them, ascending
+    """
+
+    features: FloatArray
+    at: NDArray[np.intp]
+
+    def __len__(self) -> int:
+        return len(self.at)
+
+    @cached_property
+    def X(self) -> FloatArray:  # noqa: N802 - as features are called everywhere
+        """(n_rows, n_features) of these rows."""
+        return self.features if len(self) == len(self.features) else self.features[self.at]
+
+    def take(self, index: NDArray[Any]) -> Self:
+        """Those at `index`, ascending positions or a mask."""
+        return replace(self, at=self.at[index])
 
 
 class Constant:
@@ -122,16 +153,20 @@ class LocationScale(ABC):
         self.inner_fold = np.empty(0, dtype=bool), np.empty(0, dtype=bool)
 
     @abstractmethod
-    def fit_location(self, X: FloatArray, target: FloatArray, weight: FloatArray) -> Regressor:
+    def fit_location(self, inputs: Inputs, target: FloatArray, weight: FloatArray) -> Regressor:
         """A regressor of the centred target, or `Constant(0)` where the kind has none."""
 
     @abstractmethod
-    def fit_scale(self, X: FloatArray, distance: FloatArray, weight: FloatArray) -> Regressor:
+    def fit_scale(self, inputs: Inputs, distance: FloatArray, weight: FloatArray) -> Regressor:
         """A regressor of the positive distance from the location."""
 
     @abstractmethod
     def load_regressor(self, folder: Path, state: dict[str, Any]) -> Regressor:
         """The regressor that `Regressor.save` described."""
+
+    def prepared(self, X: FloatArray) -> Inputs:
+        """`X` (n_rows, n_features) in the form that this kind fits all its regressions on."""
+        return Inputs(X, np.arange(len(X)))
 
     def uses(self, rows: Rows) -> tuple[str, ...]:
         """The features this kind looks at; all by default."""
@@ -144,7 +179,7 @@ class LocationScale(ABC):
         spreads = examples.spreads()
         n_known = np.maximum((~np.isnan(X)).sum(axis=0), 1)
         self._neutral = np.nansum(X, axis=0) / n_known  # 0 where a source is absent altogether
-        X = np.where(np.isnan(X), self._neutral, X)
+        inputs = self.prepared(np.where(np.isnan(X), self._neutral, X))
         self._locations, self._scales, self._drifts, self._shrinkage = [], [], [], []
         self._shapes = []
         for horizon in range(targets.shape[1]):
@@ -155,7 +190,7 @@ class LocationScale(ABC):
                     f"{MIN_EXAMPLES}; ingest more history or ask for fewer splits"
                 )
             aims = targets[known, horizon], spreads[known, horizon]
-            self._fit_horizon(X[known], *aims, examples.take(known), horizon)
+            self._fit_horizon(inputs.take(known), *aims, examples.take(known), horizon)
         self._gains = self._mean_importances()
         return self
 
@@ -221,7 +256,7 @@ class LocationScale(ABC):
         return model
 
     def _fit_horizon(
-        self, X: FloatArray, target: FloatArray, spread: FloatArray, rows: Examples, horizon: int
+        self, inputs: Inputs, target: FloatArray, spread: FloatArray, rows: Examples, horizon: int
     ) -> None:
         # Weights sum to the number of independent outcomes: a penalty is worth so many of them.
         n_effective = rows.n_effective(horizon)
@@ -231,20 +266,20 @@ class LocationScale(ABC):
         self.inner_fold = rows.end_at[:, horizon] <= cut, rows.as_of > cut
         drift = shrunk_drift(target, weight, int(rows.horizon_bars[horizon]))
         centred = np.clip(target - drift, -MAX_TARGET, MAX_TARGET)
-        regressor, shrinkage = self._proven_location(X, centred, rows, horizon)
-        residual = target - drift - shrinkage * regressor.predict(X)
+        regressor, shrinkage = self._proven_location(inputs, centred, rows, horizon)
+        residual = target - drift - shrinkage * regressor.predict(inputs.X)
         distance = np.clip(np.abs(residual), MIN_DISTANCE, MAX_TARGET)
         aim = mixed(distance, spread, weight)
-        scaler = self.fit_scale(X, aim, weight)
+        scaler = self.fit_scale(inputs, aim, weight)
         if self.has_own_shape:
-            scale = self._honest_scale(X, aim, weight, rows, horizon)
-            seen = ~np.isnan(scale) if scale is not None else np.ones(len(X), dtype=bool)
-            scale = scaler.predict(X) if scale is None else scale[seen]
+            scale = self._honest_scale(inputs, aim, weight, rows, horizon)
+            seen = ~np.isnan(scale) if scale is not None else np.ones(len(inputs), dtype=bool)
+            scale = scaler.predict(inputs.X) if scale is None else scale[seen]
             part = rows.take(seen)
-            F = shape_features(X[seen], scale, part, horizon)
-            shape = Shape.fitted(F, residual[seen] / scale, part, horizon)
+            told = ShapeInputs(inputs.X[seen], scale, part.climatology[:, horizon])
+            shape = Shape.fitted(told, residual[seen] / scale, part, horizon)
         else:
-            shape = Shape.pooled(residual / scaler.predict(X), n_effective)
+            shape = Shape.pooled(residual / scaler.predict(inputs.X), n_effective)
         self._locations.append(regressor)
         self._scales.append(scaler)
         self._drifts.append(drift)
@@ -252,7 +287,7 @@ class LocationScale(ABC):
         self._shapes.append(shape)
 
     def _honest_scale(
-        self, X: FloatArray, aim: FloatArray, weight: FloatArray, rows: Examples, horizon: int
+        self, inputs: Inputs, aim: FloatArray, weight: FloatArray, rows: Examples, horizon: int
     ) -> FloatArray | None:
         # (n_rows,) of every second half year by the others, so that both have seen all regimes;
         # of the later rows by the earlier where there are too few for that. Others are NaN.
@@ -263,10 +298,11 @@ class LocationScale(ABC):
             pairs = [self.inner_fold]
         if not self.is_flexible or min(half.sum() for half in pairs[0]) < MIN_EXAMPLES:
             return None
-        scale, outer = np.full(len(X), np.nan), self.inner_fold
+        scale, outer = np.full(len(inputs), np.nan), self.inner_fold
         self.inner_fold = outer[0][:0], outer[1][:0]
         for one, other in pairs:
-            scale[other] = self.fit_scale(X[one], aim[one], weight[one]).predict(X[other])
+            scaler = self.fit_scale(inputs.take(one), aim[one], weight[one])
+            scale[other] = scaler.predict(inputs.X[other])
         self.inner_fold = outer
         return scale
 
@@ -275,14 +311,14 @@ class LocationScale(ABC):
     ) -> FloatArray:
         if not self.has_own_shape:
             return shape.bins
-        return shape.quantiles(shape_features(X, scale, rows, horizon), rows)
+        return shape.quantiles(ShapeInputs(X, scale, rows.climatology[:, horizon]), rows)
 
     def _mean_importances(self) -> FloatArray:
         found = [shares for r in self._scales if len(shares := r.importances())]
         return np.mean(found, axis=0) if found else np.empty(0)
 
     def _proven_location(
-        self, X: FloatArray, centred: FloatArray, rows: Examples, horizon: int
+        self, inputs: Inputs, centred: FloatArray, rows: Examples, horizon: int
     ) -> tuple[Regressor, float]:
         # Direction is nearly unpredictable: a location that is not clearly right on rows it was
         # not fitted on would only add noise to every forecast.
@@ -290,8 +326,8 @@ class LocationScale(ABC):
         if early.sum() < MIN_EXAMPLES or late.sum() < MIN_EXAMPLES:
             return Constant(0.0), 0.0
         weight = rows.weight[early] * (rows.n_effective(horizon) / rows.weight.sum())
-        regressor = self.fit_location(X[early], centred[early], weight)
-        guess = regressor.predict(X[late])
+        regressor = self.fit_location(inputs.take(early), centred[early], weight)
+        guess = regressor.predict(inputs.X[late])
         slope, t_value = clustered_slope(
             guess, centred[late], rows.dates()[late], int(rows.horizon_bars[horizon])
         )

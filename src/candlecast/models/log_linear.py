@@ -95,4 +95,6 @@ class LogLinear:
 
     def scores(self, X: FloatArray) -> FloatArray:
         """(n_rows, n_features) standardised and clipped."""
-        return np.clip((X - self.centre) / self.spread, -MAX_SCORE, MAX_SCORE)
+        found = X - self.centre
+        found /= self.spread
+        return np.clip(found, -MAX_SCORE, MAX_SCORE, out=found)

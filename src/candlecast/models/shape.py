@@ -31,8 +31,37 @@ MAX_BINS: Final = 8
 OUTCOMES_PER_BIN: Final = 250.0
 MAX_ROWS: Final = 40_000
 """More rows would not make the regressions of the shape much surer, only slower."""
+CHUNK_ROWS: Final = 4096
 LEAST_RESIDUAL, MOST_RESIDUAL = 1e-3, 8.0
 MIN_OWN_ROWS: Final = 100
+
+
+@dataclass(frozen=True, eq=False)
+class ShapeInputs:
+    """What the shape of a row depends on: features, the predicted scale, how its past was shaped.
+
+    Attributes
+    ----------
+    X : (n_rows, n_features), nothing missing
+    scale : (n_rows,) > 0
+    past : (n_rows, 17) quantiles of the symbol's own past
+    """
+
+    X: FloatArray
+    scale: FloatArray
+    past: FloatArray
+
+    def __len__(self) -> int:
+        return len(self.X)
+
+    def values(self, index: NDArray[Any] | slice) -> FloatArray:
+        """(n_chosen, n_features + 4) of the rows at `index`."""
+        past = self.past[index]
+        wide, whole = (np.maximum(past[:, -1 - k] - past[:, k], 1e-12) for k in (2, 0))
+        middle = np.maximum(past[:, MEDIAN + 3] - past[:, MEDIAN - 3], 1e-3 * wide)
+        skew = (past[:, -3] + past[:, 2] - 2 * past[:, MEDIAN]) / wide
+        shaped = np.log(wide / middle), np.log(whole / middle), skew
+        return np.column_stack([self.X[index], np.log(self.scale[index]), *shaped])
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,12 +90,14 @@ class Shape:
         return cls(shape[None, :], np.zeros(1))
 
     @classmethod
-    def fitted(cls, F: FloatArray, residual: FloatArray, rows: Examples, horizon: int) -> Self:
-        """The shape of `residual` (n_rows,) given what is known of each row, `F`."""
+    def fitted(
+        cls, inputs: ShapeInputs, residual: FloatArray, rows: Examples, horizon: int
+    ) -> Self:
+        """The shape of `residual` (n_rows,) given what is known of each row."""
         n_effective = rows.n_effective(horizon)
         weight = rows.weight * (n_effective / rows.weight.sum())
-        sizes = _size_regressions(F, residual, weight)
-        level, tail = _level_and_tail(sizes, F)
+        sizes = _size_regressions(inputs, residual, weight)
+        level, tail = _level_and_tail(sizes, inputs)
         standard = residual / level
         n_bins = int(np.clip(n_effective / OUTCOMES_PER_BIN, 1, MAX_BINS))
         place = np.searchsorted(np.quantile(tail, np.arange(1, n_bins) / n_bins), tail)
@@ -84,11 +115,11 @@ class Shape:
         own = {ticker: usual * added for ticker, added in own.items()}
         return cls(usual * bins, shape.centres, sizes, own)
 
-    def quantiles(self, F: FloatArray, rows: Rows) -> FloatArray:
+    def quantiles(self, inputs: ShapeInputs, rows: Rows) -> FloatArray:
         """(n_rows, 17) quantiles in units of the scale."""
         if not self.sizes:
-            return np.tile(self.bins[0], (len(F), 1))
-        _, tail = _level_and_tail(self.sizes, F)
+            return np.tile(self.bins[0], (len(inputs), 1))
+        _, tail = _level_and_tail(self.sizes, inputs)
         added = np.zeros((len(rows.tickers), len(LEVELS)))
         for code, ticker in enumerate(rows.tickers):
             if ticker in self.own:
@@ -124,33 +155,28 @@ class Shape:
         )
 
 
-def shape_features(X: FloatArray, scale: FloatArray, rows: Rows, horizon: int) -> FloatArray:
-    """(n_rows, n_features + 4): features, the predicted scale, how the symbol's past is shaped."""
-    past = rows.climatology[:, horizon]
-    wide, whole = (np.maximum(past[:, -1 - k] - past[:, k], 1e-12) for k in (2, 0))
-    middle = np.maximum(past[:, MEDIAN + 3] - past[:, MEDIAN - 3], 1e-3 * wide)
-    skew = (past[:, -3] + past[:, 2] - 2 * past[:, MEDIAN]) / wide
-    return np.column_stack([X, np.log(scale), np.log(wide / middle), np.log(whole / middle), skew])
-
-
 def _size_regressions(
-    F: FloatArray, residual: FloatArray, weight: FloatArray
+    inputs: ShapeInputs, residual: FloatArray, weight: FloatArray
 ) -> tuple[LogLinear, ...]:
-    if len(F) > MAX_ROWS:
-        chosen = np.sort(np.random.default_rng(len(F)).permutation(len(F))[:MAX_ROWS])
-        total = weight.sum()
-        F, residual, weight = F[chosen], residual[chosen], weight[chosen]
-        weight = weight * (total / weight.sum())
+    n, total = len(inputs), weight.sum()
+    chosen = np.sort(np.random.default_rng(n).permutation(n)[:MAX_ROWS])
+    F, residual, weight = inputs.values(chosen), residual[chosen], weight[chosen]
+    weight = weight * (total / weight.sum())
     size = np.clip(np.abs(residual), LEAST_RESIDUAL, MOST_RESIDUAL)
     return tuple(LogLinear.fitted(F, size**power, weight) for power in (0.5, 1.0, 2.0))
 
 
-def _level_and_tail(sizes: tuple[LogLinear, ...], F: FloatArray) -> tuple[FloatArray, FloatArray]:
-    # All three have seen the same rows, and so standardise alike.
+def _level_and_tail(
+    sizes: tuple[LogLinear, ...], inputs: ShapeInputs
+) -> tuple[FloatArray, FloatArray]:
+    # All three have seen the same rows, and so standardise alike. Some rows at a time, which stay
+    # in the processor's cache.
     slopes = np.column_stack([size.slopes for size in sizes])
-    root, level, square = (
-        sizes[0].scores(F) @ slopes + np.array([size.intercept for size in sizes])
-    ).T
+    found = np.empty((len(inputs), len(sizes)))
+    for first in range(0, len(inputs), CHUNK_ROWS):
+        chunk = slice(first, first + CHUNK_ROWS)
+        found[chunk] = sizes[0].scores(inputs.values(chunk)) @ slopes
+    root, level, square = (found + np.array([size.intercept for size in sizes])).T
     return np.asarray(np.exp(level)), np.asarray(square - 4 * root)
 
 

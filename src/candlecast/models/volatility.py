@@ -10,7 +10,7 @@ import numpy as np
 from candlecast.domain.catalog import MODELS
 from candlecast.domain.distribution import FloatArray
 from candlecast.domain.examples import Rows
-from candlecast.models.location_scale import Constant, LocationScale, Regressor
+from candlecast.models.location_scale import Constant, Inputs, LocationScale, Regressor
 from candlecast.models.log_linear import LogLinear
 
 HAR_FEATURES: Final = ("har_1", "har_5", "har_22")
@@ -35,11 +35,11 @@ class Ewma(LocationScale):
         """No feature."""
         return ()
 
-    def fit_location(self, X: FloatArray, target: FloatArray, weight: FloatArray) -> Regressor:
+    def fit_location(self, inputs: Inputs, target: FloatArray, weight: FloatArray) -> Regressor:
         """None: zero."""
         return Constant(0.0)
 
-    def fit_scale(self, X: FloatArray, distance: FloatArray, weight: FloatArray) -> Regressor:
+    def fit_scale(self, inputs: Inputs, distance: FloatArray, weight: FloatArray) -> Regressor:
         """The mean distance."""
         return Constant(float(np.average(distance, weights=weight)))
 
@@ -66,9 +66,9 @@ class Har(Ewma):
         """The three components."""
         return HAR_FEATURES
 
-    def fit_scale(self, X: FloatArray, distance: FloatArray, weight: FloatArray) -> Regressor:
+    def fit_scale(self, inputs: Inputs, distance: FloatArray, weight: FloatArray) -> Regressor:
         """Log-linear in the components."""
-        return LogLinear.fitted(X, distance, weight)
+        return LogLinear.fitted(inputs.X, distance, weight)
 
     def load_regressor(self, folder: Path, state: dict[str, Any]) -> Regressor:
         """A constant location or a log-linear scale."""

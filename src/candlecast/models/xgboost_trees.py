@@ -10,7 +10,7 @@ import numpy as np
 
 from candlecast.domain.catalog import MODELS
 from candlecast.domain.distribution import FloatArray
-from candlecast.models.location_scale import Constant, LocationScale, Regressor
+from candlecast.models.location_scale import Constant, Inputs, LocationScale, Regressor
 from candlecast.models.served_trees import PARITY_ROWS, FittedTrees, LoadedTrees, plain_bytes
 from candlecast.models.waiting_threads import passive_threads
 
@@ -133,13 +133,13 @@ class XgBoost(LocationScale):
             "verbosity": 0,
         }
 
-    def fit_location(self, X: FloatArray, target: FloatArray, weight: FloatArray) -> Regressor:
+    def fit_location(self, inputs: Inputs, target: FloatArray, weight: FloatArray) -> Regressor:
         """Least squares."""
-        return self._boosted(X, target, weight, "reg:squarederror")
+        return self._boosted(inputs, target, weight, "reg:squarederror")
 
-    def fit_scale(self, X: FloatArray, distance: FloatArray, weight: FloatArray) -> Regressor:
+    def fit_scale(self, inputs: Inputs, distance: FloatArray, weight: FloatArray) -> Regressor:
         """Gamma deviance."""
-        return self._boosted(X, distance, weight, "reg:gamma")
+        return self._boosted(inputs, distance, weight, "reg:gamma")
 
     def load_regressor(self, folder: Path, state: dict[str, Any]) -> Regressor:
         """A constant, or the trees of an ONNX file."""
@@ -148,13 +148,13 @@ class XgBoost(LocationScale):
         return LoadedTrees(folder, state, XgboostBooster.reopened)
 
     def _boosted(
-        self, X: FloatArray, target: FloatArray, weight: FloatArray, objective: str
+        self, inputs: Inputs, target: FloatArray, weight: FloatArray, objective: str
     ) -> Regressor:
         with passive_threads():
             import xgboost
 
-        values = X.astype(np.float32)
-        leaf = max(5, min(self._min_rows_in_leaf, len(X) // LEAF_SHARE))
+        values = inputs.X.astype(np.float32)
+        leaf = max(5, min(self._min_rows_in_leaf, len(inputs) // LEAF_SHARE))
         # The hessian of a row is about its weight under both objectives.
         parameters = self._parameters | {
             "objective": objective,
