@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from candlecast.pipelines.cross_validate import cross_validate
+from candlecast.pipelines.cross_validate import path_skills
 from candlecast.validation.combinatorial import CombinatorialSpec
 from candlecast.validation.splits import before_holdout
 from seeded_runs import Run, family, training_set
@@ -22,7 +22,7 @@ def training():
 @pytest.fixture(scope="module")
 def found(training):
     told = []
-    table = cross_validate(training, FIVE_PATHS, lambda *done: told.append(done))
+    table = path_skills(training, FIVE_PATHS, lambda *done: told.append(done))
     assert told[-1] == ("cross-validation", 15, 15)
     return table
 
@@ -48,11 +48,11 @@ def test_nothing_of_the_holdout_changes_a_path(training, found):
     examples = training.examples
     is_held = examples.as_of > before_holdout(examples, training.spec.splits).as_of[-1]
     changed = replace(examples, y=np.where(is_held[:, None], 9.0, examples.y))
-    again = cross_validate(replace(training, examples=changed), FIVE_PATHS)
+    again = path_skills(replace(training, examples=changed), FIVE_PATHS)
     assert again.equals(found)
 
 
 def test_climatology_itself_has_no_skill_on_any_path(training):
     spec = replace(training.spec, model=replace(family("climatology"), calibration="none"))
-    table = cross_validate(replace(training, spec=spec), FIVE_PATHS)
+    table = path_skills(replace(training, spec=spec), FIVE_PATHS)
     assert table["skill"].to_list() == pytest.approx([0.0] * 10, abs=1e-6)

@@ -202,6 +202,29 @@ def test_the_commands_print_what_train_takes(home, monkeypatch, tmp_path) -> Non
     assert call("search", str(path)).code == 2
 
 
+def test_the_paths_of_a_cross_validation_are_told_and_leave_no_trace(
+    home, monkeypatch, tmp_path
+) -> None:
+    monkeypatch.setenv("CANDLECAST_HOME", str(home))
+    path = tmp_path / "spec.toml"
+    path.write_text(as_toml(replace(SPEC, model=ModelSpec("climatology", is_adaptive=False))))
+    chosen = ["cross-validate", str(path), "--groups", "4", "--test-groups", "2"]
+    stood = call("report", "--json").out
+    rows = orjson.loads(call(*chosen, "--json").out)
+    horizons = SPEC.labels.horizons
+    assert [(row["path"], row["horizon"]) for row in rows] == [
+        (path, horizon) for path in (1, 2, 3) for horizon in horizons
+    ]
+    assert all(abs(row["skill"]) < 1e-6 < row["crps"] for row in rows)
+    told = call(*chosen).out.splitlines()
+    assert told[0].startswith("CRPS skill over climatology on 3 paths")
+    assert [line.partition(":")[0] for line in told[1:]] == list(horizons)
+    assert call("report", "--json").out == stood
+    refused = call(*chosen[:2], "--groups", "2")
+    assert refused.code == 2
+    assert "n_test_groups" in refused.err
+
+
 def test_a_trial_is_counted_once_and_a_failed_one_may_still_succeed(database: Database) -> None:
     failed = TrialRecord("study", "spec", "{}", "har", None, '{"reason": "none"}', day(1))
     assert write_trial(database, failed)

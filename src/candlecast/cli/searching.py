@@ -1,4 +1,4 @@
-"""Commands that look for a better model, or let one learn on: search, select, update."""
+"""Commands that try models, or let one learn on: cross-validate, search, select, update."""
 
 from __future__ import annotations
 
@@ -17,18 +17,56 @@ from candlecast.domain.spec_text import as_toml, table_as_toml
 from candlecast.domain.specs import ExperimentSpec
 from candlecast.errors import InvalidSpec, NotFound
 from candlecast.models.search import default_table, parse_space
+from candlecast.pipelines.cross_validate import cross_validate as run_cross_validate
 from candlecast.pipelines.search import SearchPlan, SearchRun
 from candlecast.pipelines.search import search as run_search
 from candlecast.pipelines.select import select as run_select
 from candlecast.pipelines.update import update as run_update
+from candlecast.validation.combinatorial import CombinatorialSpec
 
 SpecPath = Annotated[Path, typer.Argument(help="Experiment as TOML.")]
 
 
 def register(app: typer.Typer) -> None:
     """Enter these commands."""
-    for command in (search, select, update):
+    for command in (cross_validate, search, select, update):
         app.command()(command)
+
+
+def cross_validate(
+    spec_file: SpecPath,
+    n_groups: Annotated[int, typer.Option("--groups", help="Parts of the history.")] = 6,
+    n_test_groups: Annotated[
+        int, typer.Option("--test-groups", help="Parts that are forecast by the others.")
+    ] = 2,
+    embargo_days: Annotated[
+        float, typer.Option("--embargo-days", help="Days kept free behind each part.")
+    ] = 1.0,
+    as_of: AsOf = "",
+    _feature_files: FeatureFiles = None,
+    is_json: Json = False,
+) -> None:
+    """Show how far skill depends on the span, by every choice of parts to be forecast.
+
+    What is forecast is purged from what is learnt, before and after it. Models that knew what came
+    after leave no track record: nothing is stored, and the holdout is left alone.
+
+    Example: candlecast cross-validate experiments/default.toml --groups 6 --test-groups 2
+    """
+    spec, _ = _read(spec_file)
+    paths = CombinatorialSpec(n_groups, n_test_groups, embargo_days)
+    with opened() as stores, progress() as tell:
+        found = run_cross_validate(
+            stores, spec, paths, as_of=instant(as_of, is_end=True), progress=tell
+        )
+    if is_json:
+        echo_json(found.to_dicts())
+        return
+    typer.echo(f"CRPS skill over climatology on {paths.n_paths} paths, none of them a track record")
+    for horizon in spec.labels.horizons:
+        skill = found.filter(horizon=horizon)["skill"]
+        told = (skill.min(), skill.median(), skill.max())
+        typer.echo("{}: worst {:+.2%}, median {:+.2%}, best {:+.2%}".format(horizon, *told))
 
 
 def search(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 import numpy as np
 import polars as pl
 
@@ -9,9 +11,12 @@ from candlecast import metrics
 from candlecast.domain import distribution as dist
 from candlecast.domain.distribution import FloatArray
 from candlecast.domain.examples import Examples
+from candlecast.domain.specs import ExperimentSpec
 from candlecast.models.conformal import make_model
 from candlecast.pipelines.dataset import TrainingSet, weighted
+from candlecast.pipelines.gated import make_gated_set, read_experiment
 from candlecast.pipelines.progress import Progress, silent
+from candlecast.store.stores import Stores
 from candlecast.validation.combinatorial import (
     CombinatorialSpec,
     backtest_paths,
@@ -22,9 +27,24 @@ from candlecast.validation.splits import before_holdout
 
 
 def cross_validate(
-    training: TrainingSet,
-    spec: CombinatorialSpec = CombinatorialSpec(),  # noqa: B008 - frozen
+    stores: Stores,
+    experiment: ExperimentSpec,
+    spec: CombinatorialSpec,
+    *,
+    as_of: datetime | None = None,
     progress: Progress = silent,
+) -> pl.DataFrame:
+    """The `path_skills` of an experiment on what was known at `as_of`.
+
+    Conflict names a feature that fails a gate.
+    """
+    named, market = read_experiment(stores, experiment, as_of)
+    training, _ = make_gated_set(stores, named, market, progress)
+    return path_skills(training, spec, progress)
+
+
+def path_skills(
+    training: TrainingSet, spec: CombinatorialSpec, progress: Progress = silent
 ) -> pl.DataFrame:
     """The skill over climatology of each backtest path and horizon, made in memory.
 
