@@ -18,7 +18,7 @@ from candlecast.domain.examples import Examples
 from candlecast.domain.specs import ModelSpec
 from candlecast.models.conformal import Calibrated, load_model, make_model, save_model
 from candlecast.models.forest_graph import ForestGraph
-from candlecast.models.location_scale import Constant
+from candlecast.models.regression import Constant
 from datasets import SEED, array_sha256
 from measure import Row, Section, interleaved, timed
 

@@ -39,9 +39,6 @@ def cross_validate(
     n_test_groups: Annotated[
         int, typer.Option("--test-groups", help="Parts that are forecast by the others.")
     ] = 2,
-    embargo_days: Annotated[
-        float, typer.Option("--embargo-days", help="Days kept free behind each part.")
-    ] = 1.0,
     as_of: AsOf = "",
     _feature_files: FeatureFiles = None,
     is_json: Json = False,
@@ -54,7 +51,7 @@ def cross_validate(
     Example: candlecast cross-validate experiments/default.toml --groups 6 --test-groups 2
     """
     spec, _ = _read(spec_file)
-    paths = CombinatorialSpec(n_groups, n_test_groups, embargo_days)
+    paths = CombinatorialSpec(n_groups, n_test_groups, spec.splits.embargo_days)
     with opened() as stores, progress() as tell:
         found = run_cross_validate(
             stores, spec, paths, as_of=instant(as_of, is_end=True), progress=tell

@@ -11,7 +11,8 @@ import numpy as np
 
 from candlecast.domain.catalog import MODELS
 from candlecast.domain.distribution import FloatArray
-from candlecast.models.location_scale import Constant, Inputs, LocationScale, Regressor
+from candlecast.models.location_scale import LocationScale
+from candlecast.models.regression import Constant, Inputs, Regressor
 from candlecast.models.served_trees import PARITY_ROWS, FittedTrees, LoadedTrees, plain_bytes
 from candlecast.models.waiting_threads import passive_threads
 

@@ -16,7 +16,8 @@ from candlecast.domain.catalog import MODELS
 from candlecast.domain.distribution import FloatArray
 from candlecast.domain.examples import Examples
 from candlecast.errors import InvalidSpec
-from candlecast.models.location_scale import Constant, Inputs, LocationScale, Regressor
+from candlecast.models.location_scale import LocationScale
+from candlecast.models.regression import Constant, Inputs, Regressor
 from candlecast.models.served_trees import PARITY_ROWS, FittedTrees, LoadedTrees, plain_bytes
 
 if TYPE_CHECKING:

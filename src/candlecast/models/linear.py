@@ -9,8 +9,9 @@ import numpy as np
 
 from candlecast.domain.catalog import MODELS
 from candlecast.domain.distribution import FloatArray
-from candlecast.models.location_scale import Constant, Inputs, LocationScale, Regressor
+from candlecast.models.location_scale import LocationScale
 from candlecast.models.log_linear import LogLinear, standardiser
+from candlecast.models.regression import Constant, Inputs, Regressor
 
 LOCATION_PENALTY: Final = 400.0
 """In units of weight: slopes near 0.05 standard deviations at most beforehand."""

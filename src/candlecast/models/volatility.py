@@ -10,8 +10,9 @@ import numpy as np
 from candlecast.domain.catalog import MODELS
 from candlecast.domain.distribution import FloatArray
 from candlecast.domain.examples import Rows
-from candlecast.models.location_scale import Constant, Inputs, LocationScale, Regressor
+from candlecast.models.location_scale import LocationScale
 from candlecast.models.log_linear import LogLinear
+from candlecast.models.regression import Constant, Inputs, Regressor
 
 HAR_FEATURES: Final = ("har_1", "har_5", "har_22")
 
