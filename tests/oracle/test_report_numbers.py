@@ -2,6 +2,7 @@
 
 import math
 from bisect import bisect_left
+from dataclasses import replace
 from statistics import NormalDist, fmean, stdev
 
 import numpy as np
@@ -265,3 +266,15 @@ def test_intervals_stand_beside_the_coverage_and_around_it():
     for row in frame.filter(horizon="1D").to_dicts():
         assert row["low"] is None or row["low"] <= row["observed"] <= row["high"]
     assert set(frame.columns) >= {"low", "high"}
+
+
+def test_exchanges_that_close_at_different_hours_share_their_dates():
+    shifted = EXAMPLES.as_of + EXAMPLES.symbol * np.timedelta64(2, "h")
+    hours = replace(
+        EXAMPLES, as_of=shifted, end_at=EXAMPLES.end_at + (shifted - EXAMPLES.as_of)[:, None]
+    )
+    together, apart = (cards(scored_rows(examples, MADE)) for examples in (EXAMPLES, hours))
+    assert apart["n_dates"].to_list() == together["n_dates"].to_list()
+    for name in ("ic", "icir", "rank_ic", "rank_icir"):
+        assert together[name].is_not_null().all()
+        np.testing.assert_allclose(apart[name], together[name], rtol=1e-9)

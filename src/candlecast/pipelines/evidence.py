@@ -7,11 +7,9 @@ from typing import Any, Final
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
 from candlecast import metrics
 from candlecast.domain.distribution import FloatArray
-from candlecast.domain.examples import session_dates
 from candlecast.domain.market import Horizon
 from candlecast.pipelines.dataset import TrainingSet
 from candlecast.pipelines.label import compute_labels
@@ -89,7 +87,7 @@ def uniformity(rows: pl.DataFrame) -> pl.DataFrame:
     found = []
     for horizon, part, own in parts(rows):
         tested = uniformity_test(
-            own["pit"].to_numpy(), _dates(own), horizon_bars=own["horizon_bars"][0]
+            own["pit"].to_numpy(), own["date"].to_numpy(), horizon_bars=own["horizon_bars"][0]
         )
         named = {"horizon": horizon, "part": part, "p_value": tested.p_value}
         found.append(named | tested.moments | {"n_dates": tested.n_dates})
@@ -176,7 +174,7 @@ def _skill(rows: pl.DataFrame, loss: str, reference: str) -> SkillTest:
     return skill_test(
         rows[loss].to_numpy(),
         rows[f"{loss}_{reference}"].to_numpy(),
-        _dates(rows),
+        rows["date"].to_numpy(),
         horizon_bars=int(n_bars.max()),
         seed=SEED,
         margin=margin,
@@ -187,7 +185,7 @@ def _diebold_mariano(rows: pl.DataFrame, loss: str, reference: str) -> dict[str,
     found = diebold_mariano(
         rows[loss].to_numpy(),
         rows[f"{loss}_{reference}"].to_numpy(),
-        _dates(rows),
+        rows["date"].to_numpy(),
         horizon_bars=int(rows["horizon_bars"].max()),  # type: ignore[arg-type]
     )
     return {"dm_statistic": found.statistic, "dm_p_value": found.p_better}
@@ -207,12 +205,8 @@ def _adjusted(rows: pl.DataFrame, n_trials: int) -> dict[tuple[str, str, str, st
 
 def _interval(rows: pl.DataFrame, values: FloatArray) -> tuple[float | None, float | None]:
     n_bars = int(rows["horizon_bars"][0])
-    found = mean_interval(values, _dates(rows), horizon_bars=n_bars, seed=SEED)
+    found = mean_interval(values, rows["date"].to_numpy(), horizon_bars=n_bars, seed=SEED)
     return found or (None, None)
-
-
-def _dates(rows: pl.DataFrame) -> NDArray[np.datetime64]:
-    return session_dates(rows["as_of"].to_numpy(), rows["symbol"].to_numpy())
 
 
 def _sentence(

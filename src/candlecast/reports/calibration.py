@@ -54,7 +54,7 @@ def _pit(rows: pl.DataFrame) -> list[tuple[Any, ...]]:
 
 def _reliability(rows: pl.DataFrame) -> list[tuple[Any, ...]]:
     # Outcomes that overlap, and those of one date, count as one block.
-    dates = np.unique(rows["as_of"].to_numpy(), return_inverse=True)[1]
+    dates = np.unique(rows["date"].to_numpy(), return_inverse=True)[1]
     block = dates // (2 * int(rows["horizon_bars"][0]))
     found = metrics.reliability(
         rows["prob_up"].to_numpy(), rows["y"].to_numpy(), block, N_RELIABILITY_BINS

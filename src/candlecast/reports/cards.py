@@ -52,7 +52,7 @@ def card(rows: pl.DataFrame) -> dict[str, Any]:
     pits = rows["pit"].to_numpy()
     return {
         "n": len(rows),
-        "n_dates": rows["as_of"].n_unique(),
+        "n_dates": rows["date"].n_unique(),
         "mse": metrics.average(squared),
         "rmse": metrics.average(squared) ** 0.5,
         "mae": metrics.average(np.abs(median - y)),
@@ -112,7 +112,7 @@ def _skills(rows: pl.DataFrame) -> dict[str, float]:
 
 
 def _correlations(rows: pl.DataFrame) -> dict[str, float]:
-    forecast, outcome, when = (rows[name].to_numpy() for name in ("mean", "y", "as_of"))
+    forecast, outcome, when = (rows[name].to_numpy() for name in ("mean", "y", "date"))
     plain, ranked = (
         metrics.correlations_by_date(forecast, outcome, when, is_ranked=is_ranked)
         for is_ranked in (False, True)

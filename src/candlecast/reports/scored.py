@@ -51,9 +51,9 @@ def score(
 
     `references` are further quantiles (n_rows, n_horizons, 17) of the same rows by their name,
     the climatology is that of the examples, and made of `n_past` (n_rows, n_horizons) outcomes.
-    `mean`, `median` and `y` are log returns; `came` and
-    `said` the positions of the classes that `threshold` makes (Bearish 0, Neutral 1, Bullish 2);
-    losses are those of `metrics`; those of a reference end in its name.
+    `date` is what the rows of one session share; `mean`, `median` and `y` are log returns; `came`
+    and `said` the positions of the classes that `threshold` makes (Bearish 0, Neutral 1, Bullish
+    2); losses are those of `metrics`; those of a reference end in its name.
     """
     asked = examples.take(forecasts.rows)
     named = {CLIMATOLOGY: asked.climatology, **references}
@@ -88,6 +88,7 @@ def _one_horizon(
     columns = {
         "symbol": np.array(asked.tickers)[asked.symbol[known]],
         "as_of": asked.as_of[known],
+        "date": asked.dates()[known],
         "fold": forecasts.fold[known],
         "part": np.where(forecasts.is_holdout[known], HOLDOUT, DEVELOPMENT),
         "y": y,
