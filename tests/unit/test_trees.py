@@ -20,6 +20,7 @@ from candlecast.errors import BadArtifact, FitFailed, InvalidSpec, NotFitted
 from candlecast.models import forest as forest_module
 from candlecast.models.artifact import make_base_model
 from candlecast.models.binned_returns import ReturnBins, Trust
+from candlecast.models.boosting import BinnedInputs, LightGbm
 from candlecast.models.catboost_trees import CatBoost
 from candlecast.models.forest import Forest
 from candlecast.models.forest_graph import ForestGraph
@@ -214,3 +215,29 @@ def test_catboost_without_its_library_still_serves(
     monkeypatch.setitem(sys.modules, "catboost", None)
     loaded = CatBoost.load(tmp_path)
     np.testing.assert_allclose(loaded.predict(examples), expected, rtol=1e-5, atol=1e-8)
+
+
+@given(st.data())
+def test_a_part_of_binned_rows_grows_the_trees_of_the_same_rows_binned_apart(data) -> None:  # type: ignore[no-untyped-def]
+    import lightgbm
+
+    rng = np.random.default_rng(data.draw(st.integers(0, 99)))
+    X, target, weight = rng.standard_normal((400, 4)), rng.random(400), rng.random(400) + 0.1
+    parameters = vars(LightGbm(n_jobs=1, min_data_in_leaf=20))["_parameters"] | {
+        "objective": "gamma",
+        "min_data_in_leaf": 20,
+    }
+    whole = BinnedInputs.of(X, parameters)
+    first = np.sort(rng.permutation(400)[: data.draw(st.integers(100, 400))])
+    second = rng.random(len(first)) < 0.8
+    part = whole.take(first).take(second)
+    at = first[second]
+    np.testing.assert_array_equal(part.X, X[at])
+    alone = lightgbm.Dataset(
+        X[at].astype(np.float32), target[at], reference=whole.binned, weight=weight[at]
+    )
+    grown = [
+        lightgbm.train(parameters, data, 10).model_to_string()
+        for data in (part.dataset(target[at], weight[at]), alone)
+    ]
+    assert grown[0] == grown[1]
