@@ -16,7 +16,7 @@ from candlecast.features import user_files
 from candlecast.features.chosen import with_code
 from candlecast.features.compute import compute, standard_set
 from candlecast.features.user_files import load_feature_files
-from candlecast.pipelines import train as training
+from candlecast.pipelines import gated
 from candlecast.pipelines.audit import (
     ENGINE,
     MOST_BARS,
@@ -161,7 +161,7 @@ def test_a_model_that_has_just_passed_is_not_put_on_trial_twice(stores):
 
 def test_a_leaking_model_that_was_registered_may_not_serve(stores, own, monkeypatch):
     with monkeypatch.context() as patched:  # as if it had been registered before there were gates
-        patched.setattr(training, "refuse_leaks", lambda *_: None)
+        patched.setattr(gated, "refuse_leaks", lambda *_: None)
         champion, leaky = leaky_version(stores, ("rsi_14", "tomorrow"))
     with pytest.raises(Conflict) as refused:
         promote(stores, leaky.version)

@@ -202,7 +202,7 @@ def test_the_commands_print_what_train_takes(home, monkeypatch, tmp_path) -> Non
     assert call("search", str(path)).code == 2
 
 
-def test_the_paths_of_a_cross_validation_are_told_and_leave_no_trace(
+def test_the_paths_of_a_cross_validation_are_told_and_count_as_one_trial(
     home, monkeypatch, tmp_path
 ) -> None:
     monkeypatch.setenv("CANDLECAST_HOME", str(home))
@@ -220,6 +220,11 @@ def test_the_paths_of_a_cross_validation_are_told_and_leave_no_trace(
     assert told[0].startswith("CRPS skill over climatology on 3 paths")
     assert [line.partition(":")[0] for line in told[1:]] == list(horizons)
     assert call("report", "--json").out == stood
+    with opened(f"sqlite:///{home}/candlecast.db", home) as stores:
+        counted = read_trials(stores.database, study_of(replace(SPEC, symbols=("AAPL", "IBM"))))
+    (tried,) = (trial for trial in counted if trial.kind == "climatology")
+    assert abs(tried.score) < 1e-6
+    assert "cross-validation" in tried.details
     refused = call(*chosen[:2], "--groups", "2")
     assert refused.code == 2
     assert "n_test_groups" in refused.err

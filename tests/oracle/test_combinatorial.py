@@ -256,3 +256,15 @@ def test_what_cannot_be_split_is_told():
         combinatorial_splits(daily_examples(5, n_ahead=1).as_of, CombinatorialSpec())
     with pytest.raises(NotEnoughHistory, match=r"leaves nothing to train on .* \(0,\) are tested"):
         list(combinatorial(lambda _: Constant(), daily_examples(9, 30), CombinatorialSpec(2, 1)))
+
+
+@pytest.mark.parametrize(("n_groups", "n_test_groups"), [(20, 10), (1_001, 1), (10**9, 10**6)])
+def test_more_choices_than_anyone_waits_for_are_refused(n_groups, n_test_groups):
+    with pytest.raises(InvalidSpec, match="use fewer groups"):
+        CombinatorialSpec(n_groups, n_test_groups)
+
+
+@pytest.mark.parametrize("days", [-1.0, 1e9, float("inf"), float("nan")])
+def test_an_embargo_without_an_end_is_refused(days):
+    with pytest.raises(InvalidSpec, match="at most 36,500"):
+        CombinatorialSpec(embargo_days=days)

@@ -57,6 +57,14 @@ def test_a_mask_takes_the_rows_where_it_holds():
     np.testing.assert_array_equal(examples.take(examples.symbol == 1).as_of, days([1, 3, 5]))
 
 
+@pytest.mark.parametrize("length", [-1, 1])
+def test_a_mask_of_other_rows_is_refused(length):
+    examples = make()
+    for value in (True, False):
+        with pytest.raises(IndexError):
+            examples.take(np.full(len(examples) + length, value))
+
+
 @given(st.integers(-1, 12))
 def test_what_is_known_by_an_instant_holds_no_later_stamp_and_no_later_outcome(day):
     instant = days(day)

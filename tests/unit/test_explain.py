@@ -172,3 +172,14 @@ def test_changed_windows_differ_where_they_should_and_nowhere_else():
     np.testing.assert_array_equal(cut.mask[:, :, 0], before.mask[:, :, 0] & ~is_deleted)
     assert (cut.values[~cut.mask] == 0).all()
     np.testing.assert_array_equal(cut.values[cut.mask], before.values[cut.mask])
+
+
+def test_exchanges_that_close_at_different_hours_share_their_dates():
+    shifted = EXAMPLES.as_of + EXAMPLES.symbol * np.timedelta64(2, "h")
+    hours = replace(EXAMPLES, as_of=shifted)
+    few = explain.sampled(hours, 150)
+    np.testing.assert_array_equal(few.X, explain.sampled(EXAMPLES, 150).X)
+    together, apart = (
+        explain.permutation_importances(Known(), examples, seed=1) for examples in (EXAMPLES, hours)
+    )
+    assert together == apart

@@ -46,7 +46,8 @@ def cross_validate(
     """Show how far skill depends on the span, by every choice of parts to be forecast.
 
     What is forecast is purged from what is learnt, before and after it. Models that knew what came
-    after leave no track record: nothing is stored, and the holdout is left alone.
+    after leave no track record: no forecast is stored, bands do not follow outcomes, and the
+    holdout is left alone. The experiment counts as tried.
 
     Example: candlecast cross-validate experiments/default.toml --groups 6 --test-groups 2
     """

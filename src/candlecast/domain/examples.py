@@ -76,7 +76,7 @@ class Rows:
     def take(self, index: NDArray[Any]) -> Self:
         """The rows at `index` (positions or a mask), everything else as it is."""
         n = len(self)
-        if index.dtype == bool and index.all():
+        if index.dtype == bool and index.shape == (n,) and index.all():
             return self
         rows = {
             f.name: value[index]

@@ -17,6 +17,7 @@ from candlecast.errors import InvalidSpec, NotFound
 
 WEIGHTINGS: Final = ("equal", "uniqueness")
 SCHEMES: Final = ("expanding", "rolling")
+MAX_EMBARGO_DAYS: Final = 36_500.0
 CALIBRATIONS: Final = ("split", "refit", "cross", "none")
 
 
@@ -105,6 +106,14 @@ class TensorSpec(Spec):
         object.__setattr__(self, "timeframes", tuple(timeframe.name for timeframe in ordered))
 
 
+def check_embargo(days: float) -> None:
+    """InvalidSpec unless `days` is an embargo: not negative, and at most a century."""
+    if not 0 <= days <= MAX_EMBARGO_DAYS:
+        raise InvalidSpec(
+            f"embargo_days is {days}; it is not negative, and at most {MAX_EMBARGO_DAYS:,.0f}"
+        )
+
+
 @dataclass(frozen=True)
 class SplitSpec(Spec):
     """Walk-forward: `n_splits` test spans one after the other, each trained on what was known
@@ -129,8 +138,7 @@ class SplitSpec(Spec):
         sizes = (self.n_splits, self.test_size, self.train_size)
         if any(size is not None and size < 1 for size in sizes):
             raise InvalidSpec("n_splits, test_size and train_size are at least 1")
-        if not 0 <= self.embargo_days < math.inf:
-            raise InvalidSpec(f"embargo_days is {self.embargo_days}; it is finite, not negative")
+        check_embargo(self.embargo_days)
         if self.scheme not in SCHEMES:
             raise InvalidSpec(f"scheme {self.scheme!r}: use {' or '.join(SCHEMES)}")
         if (self.scheme == "rolling") != (self.train_size is not None):

@@ -12,6 +12,7 @@ from candlecast.domain.examples import Examples
 
 MAX_TARGET: Final = 8.0
 MIN_DISTANCE: Final = 1e-3
+MIN_LOCATION_T: Final = 2.5
 SPREAD_SHARE: Final = 0.5
 """Of the way the price went in what the scale is fitted to; the rest is how far it got."""
 BLOCK_DATES: Final = 126
@@ -43,6 +44,16 @@ def clustered_slope(
     sums = np.bincount(block, weights=guess * (target - slope * guess))
     error = float(np.sqrt((sums**2).sum())) / power
     return slope, slope / error if error > 0 else 0.0
+
+
+def proven_slope(
+    guess: FloatArray, target: FloatArray, when: np.ndarray[Any, Any], horizon_bars: int
+) -> float:
+    """How much of `guess` is believed, of rows it was not fitted on: the slope, at most 1, and 0
+    unless it is clearly positive. Direction is nearly unpredictable: all else would add noise.
+    """
+    slope, t_value = clustered_slope(guess, target, when, horizon_bars)
+    return min(slope, 1.0) if t_value > MIN_LOCATION_T else 0.0
 
 
 def date_blocks(rows: Examples, horizon: int) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:

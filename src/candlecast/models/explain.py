@@ -70,7 +70,7 @@ def sampled(examples: Examples, max_rows: int = MAX_ROWS) -> Examples:
     known = examples.take(np.asarray(~np.isnan(examples.y).all(axis=1)))
     if len(known) <= max_rows:
         return known
-    dates, where = np.unique(known.as_of, return_inverse=True)
+    dates, where = np.unique(known.dates(), return_inverse=True)
     n_kept = max(1, round(len(dates) * max_rows / len(known)))
     is_kept = np.zeros(len(dates), dtype=bool)
     is_kept[np.linspace(0, len(dates) - 1, n_kept).round().astype(int)] = True
@@ -97,7 +97,7 @@ def permutation_importances(
     2001, Machine Learning 45). It can be negative: the feature did harm.
     """
     before = metrics.average(mean_loss(model, examples))
-    order = _shuffled(examples.as_of, block_dates, seed)
+    order = _shuffled(examples.dates(), block_dates, seed)
     found = {}
     for name in _names(examples):
         loss = metrics.average(mean_loss(model, _permuted(examples, name, order)))
@@ -145,7 +145,7 @@ def deletion_test(
     by_chance = np.mean(draws, axis=0)
     difference = top - by_chance
     interval = mean_interval(
-        difference, examples.as_of, horizon_bars=int(examples.horizon_bars.max()), seed=seed
+        difference, examples.dates(), horizon_bars=int(examples.horizon_bars.max()), seed=seed
     )
     return DeletionTest(
         kind,
@@ -191,11 +191,11 @@ def _names(rows: Rows) -> tuple[str, ...]:
     return tuple(dict.fromkeys((*rows.feature_names, *shown)))
 
 
-def _shuffled(as_of: NDArray[np.datetime64], block_dates: int, seed: int) -> NDArray[np.intp]:
+def _shuffled(dates: NDArray[np.datetime64], block_dates: int, seed: int) -> NDArray[np.intp]:
     # Which row gives its value to each row: of the same block of dates.
     rng = np.random.default_rng(seed)
-    block = np.unique(as_of, return_inverse=True)[1] // block_dates
-    order = np.arange(len(as_of))
+    block = np.unique(dates, return_inverse=True)[1] // block_dates
+    order = np.arange(len(dates))
     for number in range(int(block.max(initial=-1)) + 1):
         own = np.flatnonzero(block == number)
         order[own] = own[rng.permutation(len(own))]

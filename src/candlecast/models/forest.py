@@ -230,8 +230,8 @@ class Forest:
         n_trees = max(1, round(self._n_estimators * PROOF_SHARE))
         forest, _ = self._grown(X[early], bins.codes(target[early]), rows.weight[early], n_trees)
         ratios = bins.ratios(forest.probabilities(X[late]))
-        day = np.unique(rows.as_of[late], return_inverse=True)[1]
-        block = day // (2 * int(rows.horizon_bars[horizon]))
+        date = np.unique(rows.dates()[late], return_inverse=True)[1]
+        block = date // (2 * int(rows.horizon_bars[horizon]))
         return Trust.proven(ratios, bins.codes(target[late]), block)
 
 

@@ -26,16 +26,15 @@ from candlecast.models.artifact import read_json, write_json
 from candlecast.models.evidence import (
     MAX_TARGET,
     MIN_DISTANCE,
-    clustered_slope,
     date_blocks,
     mixed,
+    proven_slope,
     shrunk_drift,
 )
 from candlecast.models.regression import Constant, Inputs, Regressor
 from candlecast.models.shape import Shape, ShapeInputs
 
 HOLDOUT_SHARE: Final = 0.3
-MIN_LOCATION_T: Final = 2.5
 MIN_EXAMPLES: Final = 40
 
 
@@ -247,17 +246,13 @@ class LocationScale(ABC):
     def _proven_location(
         self, inputs: Inputs, centred: FloatArray, rows: Examples, horizon: int
     ) -> tuple[Regressor, float]:
-        # Direction is nearly unpredictable: a location that is not clearly right on rows it was
-        # not fitted on would only add noise to every forecast.
         early, late = self.inner_fold
         if early.sum() < MIN_EXAMPLES or late.sum() < MIN_EXAMPLES:
             return Constant(0.0), 0.0
         weight = rows.weight[early] * (rows.n_effective(horizon) / rows.weight.sum())
         regressor = self.fit_location(inputs.take(early), centred[early], weight)
         guess = regressor.predict(inputs.X[late])
-        slope, t_value = clustered_slope(
+        trust = proven_slope(
             guess, centred[late], rows.dates()[late], int(rows.horizon_bars[horizon])
         )
-        if t_value <= MIN_LOCATION_T:
-            return Constant(0.0), 0.0
-        return regressor, min(slope, 1.0)
+        return (regressor, trust) if trust else (Constant(0.0), 0.0)

@@ -11,17 +11,14 @@ from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from candlecast.domain.distribution import LEVELS, SCORES, FloatArray
 from candlecast.domain.examples import Examples
 from candlecast.errors import FitFailed
 from candlecast.metrics import pinball
+from candlecast.models.evidence import proven_slope, shrunk_drift
 
 MIN_EXAMPLES: Final = 40
-MIN_LOCATION_T: Final = 2.5
-DRIFT_PRIOR: Final = 0.5 / 252**0.5
-"""Plausible mean over standard deviation of a bar's return: a yearly ratio of one half."""
 SHAPE_PRIOR: Final = 50.0
 """Independent outcomes that the Gaussian shape is worth beside the training targets' own."""
 TRUSTS: Final = (0.0, 0.25, 0.5, 0.75, 1.0)
@@ -78,8 +75,8 @@ def prior_belief(examples: Examples) -> Belief:
         weight = examples.weight[known]
         n_effective = examples.n_effective(horizon)
         mean, square = (float(np.average(target**power, weights=weight)) for power in (1, 2))
-        prior = DRIFT_PRIOR**2 * float(examples.horizon_bars[horizon])
-        drifts.append(mean * prior / (prior + square / n_effective))
+        outcomes = weight * (n_effective / weight.sum())
+        drifts.append(shrunk_drift(target, outcomes, int(examples.horizon_bars[horizon])))
         trust = n_effective / (n_effective + SHAPE_PRIOR)
         own = np.quantile(target - mean, LEVELS)
         shapes.append(trust * own + (1 - trust) * np.sqrt(square) * SCORES)
@@ -91,7 +88,7 @@ def proven_belief(
     prior: Belief, location: FloatArray, spread: FloatArray, later: Examples
 ) -> Belief:
     """`prior` with what the network's answers to `later` examples, unknown to it, have proved."""
-    targets = later.targets()
+    targets, dates = later.targets(), later.dates()
     n_horizons = targets.shape[1]
     found = np.zeros((2, n_horizons))
     for horizon in range(n_horizons):
@@ -99,8 +96,9 @@ def proven_belief(
         if known.sum() < MIN_EXAMPLES:
             continue
         target = targets[known, horizon] - prior.drift[horizon]
-        when, n_bars = later.as_of[known], int(later.horizon_bars[horizon])
-        found[0, horizon] = _location_trust(location[known, horizon], target, when, n_bars)
+        found[0, horizon] = proven_slope(
+            location[known, horizon], target, dates[known], int(later.horizon_bars[horizon])
+        )
         centred = (target - found[0, horizon] * location[known, horizon])[:, None]
         weight = later.weight[known]
         losses = [
@@ -113,18 +111,3 @@ def proven_belief(
         ]  # fmt: skip
         found[1, horizon] = TRUSTS[int(np.argmin(losses))]
     return Belief(prior.drift, prior.shape, found[0], found[1])
-
-
-def _location_trust(
-    guess: FloatArray, target: FloatArray, when: NDArray[np.datetime64], horizon_bars: int
-) -> float:
-    # Regression through the origin. Outcomes of one date, and overlapping ones, are not
-    # independent: errors are summed over blocks of dates.
-    power = float(guess @ guess)
-    if power <= 0:
-        return 0.0
-    slope = float(guess @ target) / power
-    block = np.unique(when, return_inverse=True)[1] // (2 * horizon_bars)
-    error = float(np.sqrt((np.bincount(block, guess * (target - slope * guess)) ** 2).sum()))
-    is_proven = slope * power > MIN_LOCATION_T * error > 0
-    return min(slope, 1.0) if is_proven else 0.0

@@ -84,12 +84,12 @@ def select_features(
 
 
 def shuffled(
-    values: FloatArray, as_of: NDArray[np.datetime64], n_bars: int, rng: np.random.Generator
+    values: FloatArray, dates: NDArray[np.datetime64], n_bars: int, rng: np.random.Generator
 ) -> FloatArray:
-    """`values` of rows sorted by `as_of`, in blocks of at least `n_bars` instants that change
+    """`values` of rows in the order of time, in blocks of at least `n_bars` dates that change
     places, turned by a random number of rows, so that they fall on other symbols as well.
     """
-    starts = np.flatnonzero(np.append(True, as_of[1:] != as_of[:-1]))
+    starts = np.flatnonzero(np.append(True, dates[1:] != dates[:-1]))
     n_blocks = max(2, min(len(starts) // max(n_bars, 1), 50 * MIN_BLOCKS))
     edges = starts[np.arange(1, n_blocks) * len(starts) // n_blocks]
     blocks = np.split(values, edges)
@@ -132,12 +132,12 @@ def _worth(
 ) -> FloatArray:
     base = _losses(model, rows)
     n_bars = 2 * int(rows.horizon_bars.max())
-    X = rows.X.copy()
+    X, dates = rows.X.copy(), rows.dates()
     asked = replace(rows, X=X)
     worth = np.zeros(X.shape[1])
     for place in range(X.shape[1]):
         for _ in range(n_repeats):
-            X[:, place] = shuffled(rows.X[:, place], rows.as_of, n_bars, rng)
+            X[:, place] = shuffled(rows.X[:, place], dates, n_bars, rng)
             grown = _losses(model, asked) / base - 1
             worth[place] += metrics.average(grown) / n_repeats
         X[:, place] = rows.X[:, place]
@@ -158,4 +158,4 @@ def _spread(rows: Examples) -> Examples:
     if len(rows) <= MAX_ROWS:
         return rows
     step = -(-len(rows) // MAX_ROWS)
-    return rows.take(np.unique(rows.as_of, return_inverse=True)[1] % step == 0)
+    return rows.take(np.unique(rows.dates(), return_inverse=True)[1] % step == 0)

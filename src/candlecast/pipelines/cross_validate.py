@@ -9,6 +9,7 @@ import polars as pl
 
 from candlecast import metrics
 from candlecast.domain import distribution as dist
+from candlecast.domain.described import to_mapping
 from candlecast.domain.distribution import FloatArray
 from candlecast.domain.examples import Examples
 from candlecast.domain.specs import ExperimentSpec
@@ -16,6 +17,7 @@ from candlecast.models.conformal import make_model
 from candlecast.pipelines.dataset import TrainingSet, weighted
 from candlecast.pipelines.gated import make_gated_set, read_experiment
 from candlecast.pipelines.progress import Progress, silent
+from candlecast.pipelines.trials import note_trial
 from candlecast.store.stores import Stores
 from candlecast.validation.combinatorial import (
     CombinatorialSpec,
@@ -34,13 +36,16 @@ def cross_validate(
     as_of: datetime | None = None,
     progress: Progress = silent,
 ) -> pl.DataFrame:
-    """The `path_skills` of an experiment on what was known at `as_of`.
+    """The `path_skills` of an experiment on what was known at `as_of`, counted as a trial of it.
 
     Conflict names a feature that fails a gate.
     """
     named, market = read_experiment(stores, experiment, as_of)
     training, _ = make_gated_set(stores, named, market, progress)
-    return path_skills(training, spec, progress)
+    found = path_skills(training, spec, progress)
+    skill = float(metrics.average(found["skill"].to_numpy()))
+    note_trial(stores, named, skill, {"cross-validation": to_mapping(spec)})
+    return found
 
 
 def path_skills(
@@ -49,12 +54,13 @@ def path_skills(
     """The skill over climatology of each backtest path and horizon, made in memory.
 
     Columns: path (from 1), horizon, n (outcomes), crps, crps_climatology and skill. The holdout of
-    the experiment is left out. Nothing is stored: models that knew what came after leave no track
-    record.
+    the experiment is left out. No forecast is stored: models that knew what came after leave no
+    track record. For the same reason bands do not follow outcomes here, adaptive or not.
     """
     experiment = training.spec
     examples = before_holdout(training.examples, experiment.splits)
-    paths, group = backtest_paths(spec), group_numbers(examples.as_of, spec)
+    group = group_numbers(examples.as_of, spec)
+    paths = backtest_paths(spec)
     losses = np.full((spec.n_paths, *examples.y.shape), np.nan)
     made = combinatorial(
         lambda seen: make_model(experiment.model, experiment.seed).fit(

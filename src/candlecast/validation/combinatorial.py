@@ -25,6 +25,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import combinations
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,9 +35,12 @@ from candlecast.domain.distribution import FloatArray
 from candlecast.domain.examples import Examples, Rows
 from candlecast.domain.history import History
 from candlecast.domain.market import Instants
+from candlecast.domain.specs import check_embargo
 from candlecast.errors import InvalidSpec, NotEnoughHistory
 from candlecast.validation.splits import embargo_span
 from candlecast.validation.walk_forward import Fit, OnFold, forecast_quantiles
+
+MAX_FITS: Final = 1000
 
 
 @dataclass(frozen=True)
@@ -50,11 +54,19 @@ class CombinatorialSpec(Spec):
     def __post_init__(self) -> None:
         if not 1 <= self.n_test_groups < self.n_groups:
             raise InvalidSpec(
-                f"{self.n_test_groups} of {self.n_groups} groups cannot be tested; n_test_groups "
-                "is at least 1 and less than n_groups"
+                f"{self.n_test_groups} of {self.n_groups} groups cannot be tested; the test groups "
+                "(n_test_groups) are at least 1, and fewer than the groups (n_groups)"
             )
-        if not 0 <= self.embargo_days < math.inf:
-            raise InvalidSpec(f"embargo_days is {self.embargo_days}; it is finite, not negative")
+        # So many groups alone are too many, and the number of their choices may have millions of
+        # digits.
+        is_vast = self.n_groups > MAX_FITS
+        if is_vast or math.comb(self.n_groups, self.n_test_groups) > MAX_FITS:
+            raise InvalidSpec(
+                f"there are more than {MAX_FITS} choices of {self.n_test_groups} of "
+                f"{self.n_groups} groups, and each takes a fit; use fewer groups (n_groups) or "
+                "test fewer of them together (n_test_groups)"
+            )
+        check_embargo(self.embargo_days)
 
     @property
     def n_paths(self) -> int:
