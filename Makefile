@@ -20,10 +20,11 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 help:
 	@echo "make demo    install, build the dashboard, forecast five stocks, serve the page"
 	@echo "             (ARGS=--no-serve ends after the table)"
-	@echo "make test    everything that is checked: lint, types, imports, tests"
+	@echo "make test    everything that is checked: lint, types, imports, tests but the slow ones"
 	@echo "make setup   install and build only"
 	@echo "make check   lint, types and imports only"
-	@echo "make soak    tests that take an hour: verdicts on many seeds, many starts at once, kills"
+	@echo "make soak    slow tests, and those that take hours: verdicts on many seeds, many starts"
+	@echo "             at once, kills"
 	@echo "make bench   measure, and write docs/benchmarks.md"
 	@echo "make bench-skill  forecast real markets out of sample, and write docs/skill.md"
 	@echo "make clean   remove what was installed, built and cached (not ./var)"
@@ -34,7 +35,7 @@ demo: setup
 	@$(BIN)/candlecast demo $(ARGS)
 
 test: check $(DASHBOARD)
-	$(BIN)/pytest -n 2 $(ARGS)
+	$(BIN)/pytest -n 2 -m "not live and not slow" $(ARGS)
 
 check: $(DEV)
 	$(BIN)/ruff check
@@ -43,6 +44,7 @@ check: $(DEV)
 	$(BIN)/lint-imports
 
 soak: $(DEV)
+	$(BIN)/pytest -n 2 -m slow $(ARGS)
 	$(BIN)/pytest -s tests/soak/starts.py tests/soak/verdicts.py \
 		tests/soak/ingest_kills.py tests/soak/stream_kills.py tests/soak/selections.py $(ARGS)
 

@@ -16,6 +16,7 @@ from candlecast.features import user_files
 from candlecast.features.chosen import with_code
 from candlecast.features.compute import compute, standard_set
 from candlecast.features.user_files import load_feature_files
+from candlecast.pipelines import audit as auditing
 from candlecast.pipelines import gated
 from candlecast.pipelines.audit import (
     ENGINE,
@@ -31,6 +32,7 @@ from candlecast.pipelines.promote import check_gates, promote, refuse_leaks
 from candlecast.pipelines.train import train
 from candlecast.pipelines.universe import read_market
 from candlecast.validation.causality import audit, audit_build
+from candlecast.validation.findings import Finding
 from candlecast.validation.gates import run_gates
 from candlecast.validation.trial import Trial
 from fact_frames import seeded_facts
@@ -157,6 +159,37 @@ def test_a_model_that_has_just_passed_is_not_put_on_trial_twice(stores):
     assert run.version.is_active
     ends = [at for at in told if at[0] == "gates" and at[1] == at[2]]
     assert len(ends) == 1
+
+
+def test_what_has_passed_is_tried_again_only_on_other_bars_or_definitions(stores, monkeypatch):
+    market, names, tried = read_market(stores, DAILY, (), None), ("rsi_14", "har_1"), []
+    monkeypatch.setattr(auditing, "_PASSED", {})
+    monkeypatch.setattr(
+        auditing, "run_gates", lambda trial, _: tried.append(len(trial.prices)) or []
+    )
+    first = auditing.check_market(stores, market, names)
+    told = []
+    again = auditing.check_market(stores, market, names, progress=lambda *at: told.append(at))
+    assert again == first
+    assert told == [("gates", 4, 4)]
+    assert len(tried) == 1
+    auditing.check_market(stores, market, names[:1])
+    shorter = replace(market, prices=market.prices.head(-1))
+    auditing.check_market(stores, shorter, names)
+    changed = replace(FEATURES.get("rsi_14"), warmup_bars=99)
+    monkeypatch.setitem(FEATURES._entries, "rsi_14", changed)
+    auditing.check_market(stores, market, names)
+    assert len(tried) == 4
+
+
+def test_what_has_failed_is_tried_again(stores, monkeypatch):
+    market, tried = read_market(stores, DAILY, (), None), []
+    finding = Finding("causality", "rsi_14", "here", "AAPL", EARLIER, 1.0, 2.0, 1)
+    monkeypatch.setattr(auditing, "_PASSED", {})
+    monkeypatch.setattr(auditing, "run_gates", lambda *_: tried.append(1) or [finding])
+    for _ in range(2):
+        assert auditing.check_market(stores, market, ("rsi_14",)).failed == ("rsi_14",)
+    assert len(tried) == 2
 
 
 def test_a_leaking_model_that_was_registered_may_not_serve(stores, own, monkeypatch):

@@ -184,7 +184,6 @@ def test_a_set_with_windows_is_rebuilt_whatever_is_added_to_any_timeframe(stores
     assert note_training_set(later, SPEC)[0].set_id != manifest.set_id
 
 
-@pytest.mark.slow
 def test_a_network_is_trained_registered_and_forecasts_from_what_it_was_shown(stores):
     run = train(stores, SPEC)
     assert run.version.kind == "transformer"

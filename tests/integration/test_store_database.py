@@ -177,6 +177,7 @@ def test_an_unknown_revision_is_named(database: Database) -> None:
         database.downgrade("xyz")
 
 
+@pytest.mark.slow
 def test_four_processes_that_start_at_once_on_empty_databases_all_succeed(
     request: pytest.FixtureRequest, tmp_path: Path, database_url: str
 ) -> None:

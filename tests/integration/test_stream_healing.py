@@ -5,7 +5,6 @@ from datetime import timedelta
 from pathlib import Path
 
 import polars as pl
-import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
@@ -66,7 +65,6 @@ def scripted(truth, fates):
     return script, archive
 
 
-@pytest.mark.slow
 @settings(
     max_examples=12,
     phases=[Phase.explicit, Phase.reuse, Phase.generate],

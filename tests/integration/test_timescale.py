@@ -226,6 +226,7 @@ def test_a_server_that_cannot_run_all_of_it_counts_as_plain(
         assert read_bars(database, DAILY).height == 90 * len(TICKERS)
 
 
+@pytest.mark.slow
 def test_processes_that_start_at_once_on_an_empty_database_all_succeed(database_url: str) -> None:
     spawn = multiprocessing.get_context("spawn")
     barrier, failures = spawn.Barrier(3), spawn.Queue()

@@ -18,13 +18,14 @@ from candlecast.pipelines.universe import Market, read_market, with_facts
 from candlecast.store.stores import Stores
 from candlecast.store.symbols import read_symbols
 from candlecast.validation.findings import Finding
-from candlecast.validation.gates import run_gates, unseen, untested_warm_up
+from candlecast.validation.gates import GATES, run_gates, unseen, untested_warm_up
 from candlecast.validation.trial import Engine, Trial
 
 ENGINE: Final = Engine(compute, newest, STILL_BARS)
 MOST_READ: Final = 64
 MOST_SYMBOLS: Final = 8
 MOST_BARS: Final = 1500
+MOST_PASSED: Final = 64
 ALL_BARS_THOROUGHNESS: Final = 3
 """Where every bar is used, so many times as many instants are tried."""
 
@@ -89,17 +90,34 @@ def check_market(
     is_sampled: bool = True,
     progress: Progress = silent,
 ) -> GateReport:
-    """The gates on the features `names` over the prices of `market` and the facts known then."""
+    """The gates on the features `names` over the prices of `market` and the facts known then.
+
+    What has passed in this process is not tried again on the same bars and facts, as long as no
+    definition of any feature has changed.
+    """
     prices = sample(market.prices) if is_sampled else market.prices
     tried = replace(market, prices=prices)
     if tried.facts is None:
         tried = with_facts(stores, tried, names)
+    definitions = tuple(FEATURES.get(name) for name in FEATURES.names())
+    asked = (ENGINE, definitions, names, is_sampled, tried.sha256())
+    if asked in _PASSED:
+        progress("gates", len(GATES), len(GATES))
+        return _PASSED[asked]
     facts = tried.facts or Facts.none()
     thoroughness = 1 if is_sampled else ALL_BARS_THOROUGHNESS
     trial = Trial(ENGINE, prices, names, facts, thoroughness=thoroughness)
     findings = run_gates(trial, lambda done, total: progress("gates", done, total))
     untried = (untested_warm_up(trial), unseen(trial))
-    return GateReport(names, tried.tickers, len(prices), tuple(findings), *untried)
+    report = GateReport(names, tried.tickers, len(prices), tuple(findings), *untried)
+    if not findings:
+        while len(_PASSED) >= MOST_PASSED:
+            _PASSED.pop(next(iter(_PASSED)), None)
+        _PASSED[asked] = report
+    return report
+
+
+_PASSED: Final[dict[tuple[object, ...], GateReport]] = {}
 
 
 def sample(prices: pl.DataFrame) -> pl.DataFrame:
