@@ -22,6 +22,7 @@ import sqlalchemy as sa
 
 from candlecast.store.connection import libpq_url, parse_url
 from candlecast.store.database import Database
+from candlecast.store.tables import database_identity
 
 QUICK = ("fsync = off", "full_page_writes = off", "synchronous_commit = off")
 
@@ -67,24 +68,71 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str
         yield url
 
 
+@pytest.fixture(scope="session")
+def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A database with all tables, to be copied: the migrations take most of the time of a test."""
+    path = tmp_path_factory.mktemp("template") / "candlecast.db"
+    with _upgraded(f"sqlite:///{path}"):
+        pass
+    return path
+
+
+@pytest.fixture(scope="session")
+def postgres_template(postgres_url: str) -> Iterator[str]:
+    """The name of the same on the server."""
+    with fresh_postgres(postgres_url) as url:
+        with _upgraded(url):
+            pass
+        yield str(sa.make_url(url).database)
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)])
+def upgraded_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """The URL of an empty database with all tables and an identity of its own."""
+    if request.param == "sqlite":
+        path = tmp_path / "candlecast.db"
+        shutil.copy(request.getfixturevalue("sqlite_template"), path)
+        url = f"sqlite:///{path}"
+        with _upgraded(url):
+            pass
+        yield url
+        return
+    template = request.getfixturevalue("postgres_template")
+    with fresh_postgres(request.getfixturevalue("postgres_url"), template) as url:
+        with _upgraded(url):
+            pass
+        yield url
+
+
 @pytest.fixture
-def database(database_url: str) -> Iterator[Database]:
-    """An empty database with all tables."""
-    opened = Database.open(database_url)
+def database(upgraded_url: str) -> Iterator[Database]:
+    """The database at `upgraded_url`, open."""
+    opened = Database.open(upgraded_url)
     try:
-        opened.upgrade()
         yield opened
     finally:
         opened.close()
 
 
 @contextmanager
-def fresh_postgres(server_url: str) -> Iterator[str]:
+def _upgraded(url: str) -> Iterator[Database]:
+    opened = Database.open(url)
+    try:
+        opened.upgrade()
+        with opened.transaction() as connection:
+            connection.execute(sa.update(database_identity).values(identity=uuid.uuid4().hex))
+        yield opened
+    finally:
+        opened.close()
+
+
+@contextmanager
+def fresh_postgres(server_url: str, template: str = "template0") -> Iterator[str]:
     """A database of its own on the server, dropped afterwards whatever happened."""
     name = f"candlecast_{uuid.uuid4().hex}"
     admin = libpq_url(parse_url(server_url))
     with psycopg.connect(admin, autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name}")
+        connection.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
     try:
         yield sa.make_url(server_url).set(database=name).render_as_string(hide_password=False)
     finally:
