@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -40,25 +41,37 @@ class LogLinear:
 
     @classmethod
     def fitted(cls, X: FloatArray, target: FloatArray, weight: FloatArray) -> Self:
-        """Newton's method with expected information, which is constant for this link."""
+        """The regression of `target` (n_rows,) > 0 on `X` (n_rows, n_features)."""
+        (model,) = cls.fitted_to(X, (target,), weight)
+        return model
+
+    @classmethod
+    def fitted_to(
+        cls, X: FloatArray, targets: Sequence[FloatArray], weight: FloatArray
+    ) -> tuple[Self, ...]:
+        """Regressions of several targets on the same rows.
+
+        Newton's method with expected information, which is constant for this link.
+        """
         centre, spread = standardiser(X)
-        model = cls(centre, spread, 0.0, np.zeros(X.shape[1]))
-        Z = np.column_stack([np.ones(len(X)), model.scores(X)])
+        Z = np.column_stack([np.ones(len(X)), _scores(X, centre, spread)])
         penalty = np.full(Z.shape[1], PENALTY)
         penalty[0] = 0.0
         information = (Z * weight[:, None]).T @ Z + np.diag(penalty)
-        beta = np.zeros(Z.shape[1])
-        beta[0] = np.log(np.average(target, weights=weight))
-        for _ in range(MAX_ITERATIONS):
-            residual = np.minimum(target * np.exp(-Z @ beta), 1e6) - 1
-            step = np.linalg.solve(information, Z.T @ (weight * residual) - penalty * beta)
-            beta = beta + np.clip(step, -MAX_STEP, MAX_STEP)
-            if np.abs(step).max() < TOLERANCE:
-                break
-        if not np.isfinite(beta).all():
-            raise FitFailed("the scale regression diverged; look for extreme feature values")
-        model.intercept, model.slopes = float(beta[0]), beta[1:]
-        return model
+        found = []
+        for target in targets:
+            beta = np.zeros(Z.shape[1])
+            beta[0] = np.log(np.average(target, weights=weight))
+            for _ in range(MAX_ITERATIONS):
+                residual = np.minimum(target * np.exp(-Z @ beta), 1e6) - 1
+                step = np.linalg.solve(information, Z.T @ (weight * residual) - penalty * beta)
+                beta = beta + np.clip(step, -MAX_STEP, MAX_STEP)
+                if np.abs(step).max() < TOLERANCE:
+                    break
+            if not np.isfinite(beta).all():
+                raise FitFailed("the scale regression diverged; look for extreme feature values")
+            found.append(cls(centre, spread, float(beta[0]), beta[1:]))
+        return tuple(found)
 
     @classmethod
     def from_state(cls, state: dict[str, Any]) -> Self:
@@ -95,6 +108,10 @@ class LogLinear:
 
     def scores(self, X: FloatArray) -> FloatArray:
         """(n_rows, n_features) standardised and clipped."""
-        found = X - self.centre
-        found /= self.spread
-        return np.clip(found, -MAX_SCORE, MAX_SCORE, out=found)
+        return _scores(X, self.centre, self.spread)
+
+
+def _scores(X: FloatArray, centre: FloatArray, spread: FloatArray) -> FloatArray:
+    found = X - centre
+    found /= spread
+    return np.clip(found, -MAX_SCORE, MAX_SCORE, out=found)

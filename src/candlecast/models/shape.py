@@ -163,7 +163,7 @@ def _size_regressions(
     F, residual, weight = inputs.values(chosen), residual[chosen], weight[chosen]
     weight = weight * (total / weight.sum())
     size = np.clip(np.abs(residual), LEAST_RESIDUAL, MOST_RESIDUAL)
-    return tuple(LogLinear.fitted(F, size**power, weight) for power in (0.5, 1.0, 2.0))
+    return LogLinear.fitted_to(F, [size**power for power in (0.5, 1.0, 2.0)], weight)
 
 
 def _level_and_tail(
