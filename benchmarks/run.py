@@ -66,9 +66,14 @@ def main() -> None:
         entries[name] = entry_of(section, SystemClock().now())
         print(entries[name].text, flush=True)
         print(f"{name} took {perf_counter() - started_at:.0f} s", flush=True)
+        if not options.quick:
+            _keep(entries)
     if options.quick:
         print(f"(a quick run: {DOCUMENT.name} stays as it is)")
-        return
+
+
+def _keep(entries: dict[str, Entry]) -> None:
+    # After each section: a run that is stopped keeps what it has measured.
     known = {name: entries[name] for name in MEASUREMENTS if name in entries}
     plain = {name: asdict(entry) for name, entry in known.items()}
     RESULTS.write_text(json.dumps(plain, indent=1) + "\n", encoding="utf-8")
