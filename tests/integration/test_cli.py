@@ -74,7 +74,7 @@ def test_every_command_shows_an_example_that_it_understands(names):
 def test_the_commands_are_those_of_the_documentation():
     assert {" ".join(names) for names in COMMANDS} == {
         *("demo", "db upgrade", "ingest", "train", "evaluate", "forecast", "settle", "report"),
-        *("rank", "search", "select", "update"),
+        *("rank", "cross-validate", "search", "select", "update"),
         *("models list", "models activate", "audit", "serve", "explain"),
         *("labels list", "labels compute", "labels show", "stream", "symbols list", "symbols set"),
         *("features list", "features show", "features materialize", "features compute"),
