@@ -23,6 +23,7 @@ import sqlalchemy as sa
 from candlecast.store.connection import libpq_url, parse_url
 from candlecast.store.database import Database
 from candlecast.store.tables import database_identity
+from integration.store_rows import opened
 
 QUICK = ("fsync = off", "full_page_writes = off", "synchronous_commit = off")
 
@@ -72,8 +73,7 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str
 def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A database with all tables, to be copied: the migrations take most of the time of a test."""
     path = tmp_path_factory.mktemp("template") / "candlecast.db"
-    with _upgraded(f"sqlite:///{path}"):
-        pass
+    _upgrade(f"sqlite:///{path}")
     return path
 
 
@@ -81,8 +81,7 @@ def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def postgres_template(postgres_url: str) -> Iterator[str]:
     """The name of the same on the server."""
     with fresh_postgres(postgres_url) as url:
-        with _upgraded(url):
-            pass
+        _upgrade(url)
         yield str(sa.make_url(url).database)
 
 
@@ -92,38 +91,28 @@ def upgraded_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str
     if request.param == "sqlite":
         path = tmp_path / "candlecast.db"
         shutil.copy(request.getfixturevalue("sqlite_template"), path)
-        url = f"sqlite:///{path}"
-        with _upgraded(url):
-            pass
-        yield url
+        _upgrade(f"sqlite:///{path}")
+        yield f"sqlite:///{path}"
         return
     template = request.getfixturevalue("postgres_template")
     with fresh_postgres(request.getfixturevalue("postgres_url"), template) as url:
-        with _upgraded(url):
-            pass
+        _upgrade(url)
         yield url
 
 
 @pytest.fixture
 def database(upgraded_url: str) -> Iterator[Database]:
     """The database at `upgraded_url`, open."""
-    opened = Database.open(upgraded_url)
-    try:
-        yield opened
-    finally:
-        opened.close()
+    with opened(upgraded_url) as made:
+        yield made
 
 
-@contextmanager
-def _upgraded(url: str) -> Iterator[Database]:
-    opened = Database.open(url)
-    try:
-        opened.upgrade()
-        with opened.transaction() as connection:
+def _upgrade(url: str) -> None:
+    # A copy has the tables already, but not an identity of its own.
+    with opened(url) as made:
+        made.upgrade()
+        with made.transaction() as connection:
             connection.execute(sa.update(database_identity).values(identity=uuid.uuid4().hex))
-        yield opened
-    finally:
-        opened.close()
 
 
 @contextmanager

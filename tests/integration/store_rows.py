@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from multiprocessing.queues import Queue
 from multiprocessing.synchronize import Barrier
@@ -75,6 +76,16 @@ def forecasts_of(
             confidence=pl.lit(0.4),
         )
     )
+
+
+@contextmanager
+def opened(url: str) -> Iterator[Database]:
+    """The database at `url`, closed whatever happens."""
+    database = Database.open(url)
+    try:
+        yield database
+    finally:
+        database.close()
 
 
 def open_together(urls: Sequence[str], barrier: Barrier, failures: Queue[str]) -> None:

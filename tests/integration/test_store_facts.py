@@ -18,7 +18,6 @@ from candlecast.store.bars import (
     write_symbols,
 )
 from candlecast.store.coverage import merged_spans, read_coverage
-from candlecast.store.database import Database
 from candlecast.store.facts import read_facts, read_progress, write_facts, write_progress
 from candlecast.store.pins import pin, read_pins
 from candlecast.store.quarantine import read_quarantine, write_quarantine
@@ -34,12 +33,9 @@ def hours(count):
 
 
 @pytest.fixture
-def database(database_url):
-    opened = Database.open(database_url)
-    opened.upgrade()
-    write_symbols(opened, [Symbol("A"), Symbol("B")])
-    yield opened
-    opened.close()
+def database(database):
+    write_symbols(database, [Symbol("A"), Symbol("B")])
+    return database
 
 
 def split(value, known_at, symbol="A", ex_date=DAY):

@@ -22,6 +22,7 @@ from integration.store_rows import (
     TICKERS,
     bar,
     bars_of,
+    opened,
     with_symbols,
 )
 from integration.timescale_server import (
@@ -31,7 +32,6 @@ from integration.timescale_server import (
     enabled,
     execute,
     filled,
-    opened,
     refresh,
     start_together,
     stop_workers,

@@ -33,6 +33,7 @@ from integration.store_rows import (
     bar,
     bars_of,
     day,
+    opened,
     with_symbols,
 )
 from integration.timescale_server import (
@@ -42,7 +43,6 @@ from integration.timescale_server import (
     enabled,
     execute,
     filled,
-    opened,
     refresh,
     renewed,
 )

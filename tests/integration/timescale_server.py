@@ -28,7 +28,16 @@ from candlecast.store.bars import write_bars
 from candlecast.store.database import Database
 from candlecast.store.features import write_features, write_labels
 from candlecast.store.ledger import Batch, append
-from integration.store_rows import DAILY, TICKERS, bar, bars_of, day, forecasts_of, with_symbols
+from integration.store_rows import (
+    DAILY,
+    TICKERS,
+    bar,
+    bars_of,
+    day,
+    forecasts_of,
+    opened,
+    with_symbols,
+)
 
 SERVER_USER = "postgres"
 SETTINGS = """
@@ -79,16 +88,6 @@ def enabled(database: Database, *, has_workers: bool = False) -> Database:
     if not has_workers:
         stop_workers(database)
     return database
-
-
-@contextmanager
-def opened(url: str) -> Iterator[Database]:
-    """The database at `url`, closed whatever happens."""
-    database = Database.open(url)
-    try:
-        yield database
-    finally:
-        database.close()
 
 
 def stop_workers(database: Database) -> None:
