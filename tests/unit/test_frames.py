@@ -1,9 +1,12 @@
 """Frames: what check() refuses and what conform() puts right."""
 
 from datetime import UTC, date, datetime
+from itertools import pairwise
 
 import polars as pl
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from candlecast.domain.distribution import LEVELS
 from candlecast.domain.frames import (
@@ -122,3 +125,23 @@ def test_one_symbol_and_ts_may_carry_several_horizons_but_each_once(bars):
     assert LABELS.check(both).height == 2
     with pytest.raises(BadFrame, match="twice"):
         LABELS.check(pl.concat([labels, labels]))
+
+
+THREE = FrameSpec("THREE", dict.fromkeys("abc", pl.Int64), key=("a", "b", "c"))
+FEW = st.integers(0, 2)
+
+
+@given(rows=st.lists(st.tuples(FEW, FEW, FEW), max_size=6), is_put_in_order=st.booleans())
+def test_the_order_asked_for_is_that_of_tuples(rows, is_put_in_order):
+    rows = sorted(rows) if is_put_in_order else rows
+    frame = pl.DataFrame(rows, schema=THREE.columns, orient="row")
+    if rows != sorted(rows):
+        with pytest.raises(BadFrame, match="not sorted"):
+            THREE.check(frame)
+    elif len(set(rows)) < len(rows):
+        first = next(row for row, after in pairwise(rows) if row == after)
+        with pytest.raises(BadFrame) as error:
+            THREE.check(frame)
+        assert f"holds {first} twice" in str(error.value)
+    else:
+        assert THREE.check(frame) is frame
