@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -13,6 +14,17 @@ from candlecast.errors import BadFrame
 INSTANT: Final = pl.Datetime("us", "UTC")
 QUANTILES: Final = tuple(f"q{round(level * 1000):03d}" for level in LEVELS)
 """Column names of the 17 quantiles: q010, q025 … q990."""
+
+
+def ascends(columns: Sequence[str], *, strictly: bool) -> pl.Expr:
+    """Whether each row stands behind the one before it by `columns`, or beside it where not
+    `strictly`; null for the first row.
+    """
+    follows: pl.Expr = pl.lit(not strictly)
+    for name in reversed(columns):
+        step = pl.col(name)
+        follows = (step > step.shift()) | ((step == step.shift()) & follows)
+    return follows
 
 
 @dataclass(frozen=True)
@@ -66,21 +78,13 @@ class FrameSpec:
         return frame
 
     def _check_order(self, frame: pl.DataFrame) -> None:
-        # Bars arrive a few rows at a time: one query, and a second only where something is wrong.
-        follows: pl.Expr = pl.lit(False)
-        repeats: pl.Expr = pl.lit(True)
-        for name in reversed(self.key):
-            before = pl.col(name).shift()
-            follows = (pl.col(name) > before) | ((pl.col(name) == before) & follows)
-            repeats &= pl.col(name) == before
-        if frame.select(follows.slice(1).all()).item():
+        # Bars arrive a few rows at a time: one query, and more only where something is wrong.
+        if frame.select(ascends(self.key, strictly=True).all()).item():
             return
-        keys = frame.select(self.key)
-        if not keys.select(pl.struct(self.key).is_sorted()).item():
+        if not frame.select(ascends(self.key, strictly=False).all()).item():
             raise BadFrame(f"{self.name} is not sorted by {', '.join(self.key)}")
-        raise BadFrame(
-            f"{self.name} holds {keys.filter(repeats).row(0)} twice; keep one of the rows"
-        )
+        twice = frame.select(self.key).filter(~ascends(self.key, strictly=True)).row(0)
+        raise BadFrame(f"{self.name} holds {twice} twice; keep one of the rows")
 
 
 BARS: Final = FrameSpec(

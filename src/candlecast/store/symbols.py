@@ -9,6 +9,7 @@ import orjson
 import polars as pl
 import sqlalchemy as sa
 
+from candlecast.domain.frames import ascends
 from candlecast.domain.market import Symbol
 from candlecast.errors import NotFound
 from candlecast.store.bulk import Bulk
@@ -73,7 +74,7 @@ def with_tickers(frame: pl.DataFrame, ids: pl.DataFrame, *then: str) -> pl.DataF
     ranked = ids.select("symbol_id").with_row_index("rank")
     placed = frame.join(ranked, on="symbol_id", how="left", maintain_order="left")
     order = ["rank", *then]
-    if not _is_sorted(placed, order):
+    if not placed.select(ascends(order, strictly=False).all()).item():
         placed = placed.sort(order)
     tickers = ids["symbol"].gather(placed["rank"]).alias("symbol")
     return placed.drop("rank", "symbol_id").insert_column(0, tickers)
@@ -90,12 +91,3 @@ def _symbol(row: dict[str, Any]) -> Symbol:
     providers, aliases = (orjson.loads(row.pop(name) or "[]") for name in ("providers", "aliases"))
     pairs = tuple((provider, name) for provider, name in aliases)
     return Symbol(**row, providers=tuple(providers), aliases=pairs)
-
-
-def _is_sorted(frame: pl.DataFrame, columns: Sequence[str]) -> bool:
-    # Column by column: later ones need to ascend only where all earlier ones stand still.
-    follows = pl.lit(value=True)
-    for name in reversed(columns):
-        step = pl.col(name)
-        follows = (step > step.shift()) | ((step == step.shift()) & follows)
-    return bool(frame.select(follows.fill_null(value=True).all()).item())
