@@ -44,6 +44,7 @@ def make_evaluation(symbol: str = "AAA") -> Evaluation:
     examples = make_examples(seed=11, n_days=400)
     examples = replace(examples, tickers=(symbol, *examples.tickers[1:]))
     rows = scored_rows(examples, made_of(examples))
+    tests = evidence.pair_tests(rows)
     spec = ExperimentSpec(symbols=examples.tickers)
     names = [f"feature_{at:02}" for at in range(14)]
     importances = pl.DataFrame(
@@ -60,14 +61,14 @@ def make_evaluation(symbol: str = "AAA") -> Evaluation:
     deletion |= {"loss_top": 0.6, "loss_random": 0.56, "difference": 0.04, "interval": None}
     return Evaluation(
         facts=facts(spec, examples),
-        verdicts=evidence.verdicts(rows),
+        verdicts=evidence.verdicts(rows, tests),
         overall=evidence.with_direction_intervals(by_part(rows), rows),
         per_fold=cards(rows, ["part", "fold"]),
         per_symbol=cards(rows, ["symbol"]),
         per_year=cards(rows, ["year"]),
         confusion=confusions(rows),
         calibration=evidence.with_intervals(calibration(rows), rows),
-        comparisons=evidence.comparisons(rows),
+        comparisons=evidence.comparisons(rows, tests),
         uniformity=evidence.uniformity(rows),
         importances=importances,
         deletions=[deletion],

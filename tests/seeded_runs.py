@@ -132,7 +132,8 @@ def verdicts_of(training: TrainingSet) -> dict[str, str]:
     stored = replace(made, quantiles=dist.as_stored(made.quantiles))
     n_past = evidence.past_counts(training)[made.rows]
     rows = score(training.examples, stored, training.spec.labels.threshold, {}, n_past)
-    return {name: card["verdict"] for name, card in evidence.verdicts(rows)["all"].items()}
+    cards = evidence.verdicts(rows, evidence.pair_tests(rows))["all"]
+    return {name: card["verdict"] for name, card in cards.items()}
 
 
 def all_judged(runs: Sequence[Run], kind: str, n_processes: int) -> Iterator[dict[str, str]]:

@@ -274,7 +274,7 @@ EVENTS = st.lists(
 
 
 @settings(
-    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(events=EVENTS, steps=st.lists(st.integers(1, 30), min_size=3, max_size=6))
 def test_what_was_read_as_of_an_instant_is_read_again_whatever_came_since(

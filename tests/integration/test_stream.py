@@ -167,18 +167,18 @@ def test_a_vendor_whose_clock_is_ahead_or_behind_gives_the_same_bars_without_rev
 ):
     trades = [
         Trade("A", START + number * 7 * SECOND, 10 + number % 11, 1.0, str(number))
-        for number in range(250)
+        for number in range(100)
     ]
     script = [Tell(max(trade.at - skew, START + SECOND), trade) for trade in trades]
     run, stored, _ = played(make_vendor(script, []), tmp_path, ["A"])
-    whole = stored.filter(pl.col("ts") < START + 29 * MINUTE)
+    whole = stored.filter(pl.col("ts") < START + 11 * MINUTE)
     expected = (
         pl.DataFrame({"ts": [t.at for t in trades], "price": [float(t.price) for t in trades]})
         .group_by(pl.col("ts").dt.truncate("1m"), maintain_order=True)
         .agg(open=pl.col("price").first(), close=pl.col("price").last(), volume=pl.len())
         .filter(pl.col("ts").is_in(whole["ts"].implode()))
     )
-    assert len(whole) >= 27
+    assert len(whole) >= 10
     assert whole.select("open", "close", "volume").rows() == expected.drop("ts").rows()
     assert run.n_revised == 0
     assert run.n_refused == 0

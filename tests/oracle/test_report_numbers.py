@@ -24,6 +24,11 @@ EXAMPLES = make_examples(seed=5, n_days=70)
 MADE = made_of(EXAMPLES)
 
 
+def compared(rows, n_trials=0):
+    """The table of comparisons."""
+    return evidence.comparisons(rows, evidence.pair_tests(rows, n_trials))
+
+
 def twins(threshold="scaled"):
     """One plain record for each forecast and horizon, made in a loop."""
     found = []
@@ -216,7 +221,7 @@ def test_the_calibration_counts_bands_pits_and_rises():
 def test_the_comparison_averages_by_date_and_its_tests_tell_a_wider_reference_apart():
     examples = make_examples(seed=6, n_days=900, volatility_signal=0.5)
     rows = scored_rows(examples, made_of(examples))
-    found = evidence.comparisons(rows)
+    found = compared(rows)
     row = found.row(
         by_predicate=(pl.col("horizon") == "1D")
         & (pl.col("part") == ALL)
@@ -237,16 +242,34 @@ def test_symbols_whose_exchanges_close_at_different_hours_share_their_dates():
     hours = pl.col("symbol").replace_strict({"AAA": -15, "BBB": 0, "CCC": 3})
     apart = rows.with_columns(pl.col("as_of") + pl.duration(hours=hours))
     assert apart["as_of"].n_unique() == 3 * rows["as_of"].n_unique()
-    found, expected = (evidence.comparisons(one) for one in (apart, rows))
+    found, expected = (compared(one) for one in (apart, rows))
     assert_frame_equal(found, expected)
     assert found["dm_p_adjusted"].count() > 0
     assert evidence.uniformity(apart)["n_dates"].equals(evidence.uniformity(rows)["n_dates"])
 
 
+def test_the_deflated_sharpe_ratio_is_of_dates_a_horizon_apart_and_of_all_models_tried():
+    examples = make_examples(seed=6, n_days=400, volatility_signal=0.1)
+    rows = scored_rows(examples, made_of(examples))
+    shown = {n: compared(rows, n).filter(part=ALL, loss="crps", reference="wide") for n in (1, 99)}
+    for row in shown[99].iter_rows(named=True):
+        own = rows.filter(horizon=row["horizon"])
+        by_date = own.group_by("date").agg(saved=(pl.col("crps_wide") - pl.col("crps")).mean())
+        saved = by_date.sort("date")["saved"].to_list()[:: own["horizon_bars"][0]]
+        n, ratio, spread = len(saved), fmean(saved) / stdev(saved), np.std(saved)
+        skew, tails = (fmean(((x - fmean(saved)) / spread) ** k for x in saved) for k in (3, 4))
+        luck = [NORMAL.inv_cdf(1 - 1 / 99), NORMAL.inv_cdf(1 - 1 / (99 * math.e))]
+        threshold = ((1 - np.euler_gamma) * luck[0] + np.euler_gamma * luck[1]) / math.sqrt(n)
+        error = math.sqrt((1 - skew * ratio + (tails - 1) / 4 * ratio**2) / (n - 1))
+        expected = NORMAL.cdf((ratio - threshold) / error)
+        assert row["deflated_sharpe"] == pytest.approx(expected, rel=1e-6, abs=1e-12)
+    assert (shown[1]["deflated_sharpe"] > shown[99]["deflated_sharpe"]).all()
+
+
 def test_the_more_was_compared_and_tried_the_less_a_small_p_value_proves():
     examples = make_examples(seed=6, n_days=600, volatility_signal=0.5)
     rows = scored_rows(examples, made_of(examples))
-    found = {n: evidence.comparisons(rows, n).drop_nulls("dm_p_value") for n in (0, 10**30)}
+    found = {n: compared(rows, n).drop_nulls("dm_p_value") for n in (0, 10**30)}
     raw, adjusted = (found[0][name].to_numpy() for name in ("dm_p_value", "dm_p_adjusted"))
     # Those of the table, and of all horizons together: two losses for each of three parts.
     n_compared = len(raw) + 6
@@ -255,7 +278,9 @@ def test_the_more_was_compared_and_tried_the_less_a_small_p_value_proves():
     assert adjusted[smallest] == pytest.approx(n_compared * raw[smallest], rel=0.5)
     assert (adjusted >= raw).all()
     assert (found[10**30]["dm_p_adjusted"] >= adjusted).all()
-    few, many = (evidence.verdicts(rows, n)["all"]["1D"] for n in (0, 10**30))
+    few, many = (
+        evidence.verdicts(rows, evidence.pair_tests(rows, n))["all"]["1D"] for n in (0, 10**30)
+    )
     assert few["verdict"] == many["verdict"] == "skill in the distribution"
     assert "may be luck" not in few["sentence"]
     assert "may be luck" in many["sentence"]

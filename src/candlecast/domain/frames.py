@@ -2,29 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import polars as pl
 
 from candlecast.domain.distribution import LEVELS
+from candlecast.domain.order import ascends
 from candlecast.errors import BadFrame
 
 INSTANT: Final = pl.Datetime("us", "UTC")
 QUANTILES: Final = tuple(f"q{round(level * 1000):03d}" for level in LEVELS)
 """Column names of the 17 quantiles: q010, q025 … q990."""
-
-
-def ascends(columns: Sequence[str], *, strictly: bool) -> pl.Expr:
-    """Whether each row stands behind the one before it by `columns`, or beside it where not
-    `strictly`; null for the first row.
-    """
-    follows: pl.Expr = pl.lit(not strictly)
-    for name in reversed(columns):
-        step = pl.col(name)
-        follows = (step > step.shift()) | ((step == step.shift()) & follows)
-    return follows
 
 
 @dataclass(frozen=True)

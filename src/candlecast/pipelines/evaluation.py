@@ -84,12 +84,13 @@ def evaluated(
     rows = score(training.examples, stored, training.spec.labels.threshold, references, counts)
     overall = evidence.with_direction_intervals(by_part(rows), rows)
     calibrated = evidence.with_intervals(calibration(rows), rows)
-    compared, uniform = evidence.comparisons(rows, n_trials), evidence.uniformity(rows)
+    tests = evidence.pair_tests(rows, n_trials)
+    compared, uniform = evidence.comparisons(rows, tests), evidence.uniformity(rows)
     progress("scores", 1, 1)
     importances, deletions = _explained(training, made, models, progress)
     return Evaluation(
         facts=_facts(training, made, n_trials),
-        verdicts=evidence.verdicts(rows, n_trials),
+        verdicts=evidence.verdicts(rows, tests),
         overall=overall,
         per_fold=cards(rows, ["part", "fold"]),
         per_symbol=cards(rows, ["symbol"]),

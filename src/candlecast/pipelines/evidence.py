@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any, Final
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 import polars as pl
@@ -16,12 +17,14 @@ from candlecast.pipelines.label import compute_labels
 from candlecast.pipelines.report import SEED, verdict
 from candlecast.reports.cards import ALL
 from candlecast.reports.scored import CLIMATOLOGY, reference_names
-from candlecast.validation.comparison import diebold_mariano, holm
+from candlecast.validation.comparison import DieboldMariano, diebold_mariano, holm
+from candlecast.validation.deflation import MIN_VALUES, deflated_sharpe
 from candlecast.validation.significance import (
     SIGNIFICANCE,
     SKILL,
     TOO_LITTLE_DATA,
     SkillTest,
+    by_date,
     mean_interval,
     reference_margin,
     skill_test,
@@ -30,6 +33,24 @@ from candlecast.validation.uniformity import uniformity_test
 
 OVERALL: Final = "overall"
 N_PAST: Final = "n_past"
+LOSSES: Final = ("crps", "brier")
+"""Of the distribution, and of the direction."""
+Pair: TypeAlias = tuple[str, str, str, str]
+"""Horizon or ``overall``, part, loss and reference."""
+
+
+@dataclass(frozen=True)
+class PairTest:
+    """Whether a loss is smaller than that of a reference; None where there is too little data.
+
+    `statistic` and the one-sided `p_value` are Diebold and Mariano's; `p_adjusted` counts all that
+    was compared or tried; `deflated_sharpe` is that of the loss saved, of dates a horizon apart.
+    """
+
+    statistic: float | None
+    p_value: float | None
+    p_adjusted: float | None
+    deflated_sharpe: float | None
 
 
 def past_counts(training: TrainingSet) -> FloatArray:
@@ -47,19 +68,42 @@ def past_counts(training: TrainingSet) -> FloatArray:
     return np.column_stack(counts)
 
 
-def comparisons(rows: pl.DataFrame, n_trials: int = 0) -> pl.DataFrame:
+def pair_tests(rows: pl.DataFrame, n_trials: int = 0) -> dict[Pair, PairTest]:
+    """What each comparison of a report says once it is counted how many there are.
+
+    `rows` are those of `reports.scored.score` with `n_past`; of all horizons together only
+    climatology is compared. Adjusted for all comparisons, or `n_trials` models where they are more.
+    """
+    found = {
+        (horizon, part, loss, name): (_diebold_mariano(own, loss, name), own)
+        for horizon, part, own in [*_wholes(rows), *parts(rows)]
+        for loss, name in _pairs(own)
+        if horizon != OVERALL or name == CLIMATOLOGY
+    }
+    told = {pair: dm.p_better for pair, (dm, _) in found.items() if dm.p_better is not None}
+    adjusted = holm(told, max(n_trials, len(told)))
+    return {
+        pair: PairTest(
+            dm.statistic, dm.p_better, adjusted.get(pair), _deflated(own, *pair[2:], n_trials)
+        )
+        for pair, (dm, own) in found.items()
+    }
+
+
+def comparisons(rows: pl.DataFrame, tests: Mapping[Pair, PairTest]) -> pl.DataFrame:
     """Each horizon and part against each reference: skill, its interval, and two tests.
 
-    `rows` are those of `reports.scored.score` with `n_past`. The loss ``crps`` is about the
-    distribution, ``brier`` about the direction. The skill and its block-bootstrap interval are
-    of losses averaged by date; `p_value` is that of `skill_test`, `dm_p_value` of Diebold and
-    Mariano's, both one-sided against the reference being as good; `dm_p_adjusted` is the latter
-    after Holm for all comparisons of a report, or `n_trials` models where they are more.
+    `rows` and `tests` are those of `pair_tests`. The loss ``crps`` is about the distribution,
+    ``brier`` about the direction. The skill and its block-bootstrap interval are of losses
+    averaged by date; `p_value` is that of `skill_test`, `dm_p_value` of Diebold and Mariano's,
+    both one-sided against the reference being as good; `dm_p_adjusted` is the latter after Holm.
+    `deflated_sharpe` is the probability that the loss is saved by more than the best of all models
+    tried would save by luck.
     """
-    found, adjusted = [], _adjusted(rows, n_trials)
+    found = []
     for horizon, part, own in parts(rows):
         for loss, name in _pairs(rows):
-            tested = _skill(own, loss, name)
+            tested, test = _skill(own, loss, name), tests[horizon, part, loss, name]
             low, high = tested.skill_interval or (None, None)
             found.append(
                 {
@@ -71,8 +115,10 @@ def comparisons(rows: pl.DataFrame, n_trials: int = 0) -> pl.DataFrame:
                     "low": low,
                     "high": high,
                     "p_value": tested.p_value,
-                    **_diebold_mariano(own, loss, name),
-                    "dm_p_adjusted": adjusted.get((horizon, part, loss, name)),
+                    "dm_statistic": test.statistic,
+                    "dm_p_value": test.p_value,
+                    "dm_p_adjusted": test.p_adjusted,
+                    "deflated_sharpe": test.deflated_sharpe,
                     "verdict": tested.verdict,
                     "n_dates": tested.n_dates,
                 }
@@ -126,18 +172,19 @@ def with_direction_intervals(overall: pl.DataFrame, rows: pl.DataFrame) -> pl.Da
     )
 
 
-def verdicts(rows: pl.DataFrame, n_trials: int = 0) -> dict[str, dict[str, dict[str, str]]]:
+def verdicts(
+    rows: pl.DataFrame, tests: Mapping[Pair, PairTest]
+) -> dict[str, dict[str, dict[str, str]]]:
     """By part, then ``overall`` or horizon: the verdict and a sentence for a trader.
 
     The verdict is that of its own two tests; the sentence also counts how many were made, and
-    how many models were tried.
+    how many models were tried, by `tests` as of `pair_tests`.
     """
     found: dict[str, dict[str, dict[str, str]]] = {}
-    adjusted = _adjusted(rows, n_trials)
     for horizon, part, own in [*_wholes(rows), *parts(rows)]:
-        shape, direction = (_skill(own, loss, CLIMATOLOGY) for loss in ("crps", "brier"))
+        shape, direction = (_skill(own, loss, CLIMATOLOGY) for loss in LOSSES)
         phrase = verdict(shape.verdict, direction.verdict)
-        counted = [adjusted.get((horizon, part, loss, CLIMATOLOGY)) for loss in ("crps", "brier")]
+        counted = [tests[horizon, part, loss, CLIMATOLOGY].p_adjusted for loss in LOSSES]
         sentence = _sentence(shape, direction, *counted)
         found.setdefault(part, {})[horizon] = {"verdict": phrase, "sentence": sentence}
     return found
@@ -175,32 +222,31 @@ def _skill(rows: pl.DataFrame, loss: str, reference: str) -> SkillTest:
         rows[loss].to_numpy(),
         rows[f"{loss}_{reference}"].to_numpy(),
         rows["date"].to_numpy(),
-        horizon_bars=int(n_bars.max()),
+        horizon_bars=_n_bars(rows),
         seed=SEED,
         margin=margin,
     )
 
 
-def _diebold_mariano(rows: pl.DataFrame, loss: str, reference: str) -> dict[str, float | None]:
-    found = diebold_mariano(
+def _diebold_mariano(rows: pl.DataFrame, loss: str, reference: str) -> DieboldMariano:
+    return diebold_mariano(
         rows[loss].to_numpy(),
         rows[f"{loss}_{reference}"].to_numpy(),
         rows["date"].to_numpy(),
-        horizon_bars=int(rows["horizon_bars"].max()),  # type: ignore[arg-type]
+        horizon_bars=_n_bars(rows),
     )
-    return {"dm_statistic": found.statistic, "dm_p_value": found.p_better}
 
 
-def _adjusted(rows: pl.DataFrame, n_trials: int) -> dict[tuple[str, str, str, str], float]:
-    # By horizon (or all), part, loss and reference. Of the whole only climatology is asked.
-    found = {
-        (horizon, part, loss, name): p_value
-        for horizon, part, own in [*_wholes(rows), *parts(rows)]
-        for loss, name in _pairs(own)
-        if (horizon != OVERALL or name == CLIMATOLOGY)
-        and (p_value := _diebold_mariano(own, loss, name)["dm_p_value"]) is not None
-    }
-    return holm(found, max(n_trials, len(found)))
+def _deflated(rows: pl.DataFrame, loss: str, reference: str, n_trials: int) -> float | None:
+    # Of outcomes that do not overlap: the ratio takes those of different dates for independent.
+    losses = rows.select(loss, f"{loss}_{reference}").to_numpy().T
+    ours, theirs = by_date(losses, rows["date"].to_numpy())
+    saved = (theirs - ours)[:: _n_bars(rows)]
+    return deflated_sharpe(saved, max(n_trials, 1)) if len(saved) >= MIN_VALUES else None
+
+
+def _n_bars(rows: pl.DataFrame) -> int:
+    return int(rows["horizon_bars"].max())  # type: ignore[arg-type]
 
 
 def _interval(rows: pl.DataFrame, values: FloatArray) -> tuple[float | None, float | None]:

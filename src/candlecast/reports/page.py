@@ -135,6 +135,7 @@ def _scores(evaluation: Evaluation) -> str:
         ("p_value", "p, bootstrap", probability),
         ("dm_p_value", "p, Diebold-Mariano", probability),
         ("dm_p_adjusted", "p, all tries counted", probability),
+        ("deflated_sharpe", "deflated Sharpe ratio", probability),
         ("verdict", "verdict", text),
     ]
     return (
@@ -149,7 +150,9 @@ def _scores(evaluation: Evaluation) -> str:
         + table(rows, [HORIZON, PART, *ERRORS], "Errors of the point forecast, and correlations")
         + "<h2>Against the references</h2><p>Block-bootstrap intervals and one-sided tests over "
         "dates: small p-values say that the reference is beaten by more than luck. The last is "
-        "Diebold and Mariano’s after Holm, for all comparisons here or all models tried.</p>"
+        "Diebold and Mariano’s after Holm, for all comparisons here or all models tried. The "
+        "deflated Sharpe ratio is the probability that the loss saved from date to date is more "
+        "than the luckiest of all models tried would save without skill: near one is good.</p>"
         + f'<div class="plots">{_figure(plots.comparison_plot(evaluation.comparisons))}'
         + f"{_figure(plots.yearly_plot(evaluation.per_year))}</div>"
         + table(compared, columns)

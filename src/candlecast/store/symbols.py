@@ -9,8 +9,8 @@ import orjson
 import polars as pl
 import sqlalchemy as sa
 
-from candlecast.domain.frames import ascends
 from candlecast.domain.market import Symbol
+from candlecast.domain.order import ascends
 from candlecast.errors import NotFound
 from candlecast.store.bulk import Bulk
 from candlecast.store.database import Database
