@@ -18,7 +18,7 @@ import psycopg
 from candlecast.domain.frames import UNSTAMPED
 from candlecast.domain.market import Clock, FixedClock, Symbol, Timeframe, trading_calendar
 from candlecast.domain.sources import Fetched, Request
-from candlecast.domain.specs import ExperimentSpec, ModelSpec, SplitSpec
+from candlecast.domain.specs import ExperimentSpec, FeatureSpec, ModelSpec, SplitSpec
 from candlecast.pipelines.ingest import IngestRun, ingest
 from candlecast.providers.rows import fetch_daily
 from candlecast.providers.sample import SampleProvider
@@ -28,7 +28,13 @@ from candlecast.store.stores import Stores, open_stores
 DAILY = Timeframe.parse("1d")
 LATER = datetime(2014, 1, 6, 15, 30, tzinfo=UTC)
 """Long after the last bar of the sample."""
-HAR = ExperimentSpec(min_bars=300, splits=SplitSpec(n_splits=2), model=ModelSpec("har"))
+FEW_FEATURES = FeatureSpec(
+    ("har_1", "har_5", "har_22", "rsi_14", "market_volatility_5", "market_beta_126")
+)
+"""Of one symbol, of all at a time, and of one beside the market."""
+HAR = ExperimentSpec(
+    min_bars=300, features=FEW_FEATURES, splits=SplitSpec(n_splits=2), model=ModelSpec("har")
+)
 """Quick, and it uses features."""
 
 SQLITE_DUMP = """

@@ -8,7 +8,7 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from candlecast.domain.frames import QUANTILES
-from candlecast.domain.specs import ModelSpec, SplitSpec
+from candlecast.domain.specs import FeatureSpec, ModelSpec, SplitSpec
 from candlecast.pipelines.evaluate import evaluate
 from candlecast.pipelines.forecast import forecast
 from candlecast.pipelines.materialize import Span, materialize_features
@@ -24,7 +24,7 @@ N_WITHHELD = 120
 LAST = DAYS[-N_WITHHELD - 1]
 THEN = datetime.combine(LAST, time.max, LAST.tzinfo)
 KNOWN = BARS.filter(pl.col("ts") <= LAST)
-TREES = replace(HAR, model=ModelSpec("lightgbm", {"n_estimators": 5}))
+TREES = replace(HAR, features=FeatureSpec(), model=ModelSpec("lightgbm", {"n_estimators": 5}))
 OUTCOME = ("realised", "pinball", "crps", "crps_climatology", "pit", "n_past", "is_hit")
 
 
