@@ -3,6 +3,7 @@
 import math
 from bisect import bisect_left
 from dataclasses import replace
+from datetime import datetime, timedelta
 from statistics import NormalDist, fmean, stdev
 
 import numpy as np
@@ -22,6 +23,7 @@ from markets import make_examples
 
 EXAMPLES = make_examples(seed=5, n_days=70)
 MADE = made_of(EXAMPLES)
+DAY = datetime(2015, 1, 5)  # noqa: DTZ001 - dates of sessions have no zone
 
 
 def compared(rows, n_trials=0):
@@ -248,22 +250,70 @@ def test_symbols_whose_exchanges_close_at_different_hours_share_their_dates():
     assert evidence.uniformity(apart)["n_dates"].equals(evidence.uniformity(rows)["n_dates"])
 
 
-def test_the_deflated_sharpe_ratio_is_of_dates_a_horizon_apart_and_of_all_models_tried():
-    examples = make_examples(seed=6, n_days=400, volatility_signal=0.1)
+@pytest.mark.parametrize("n_trials", [0, 1, 99])
+def test_the_deflated_sharpe_ratio_counts_overlapping_outcomes_once_and_all_models_tried(n_trials):
+    examples = make_examples(seed=6, n_days=260, volatility_signal=0.1)
     rows = scored_rows(examples, made_of(examples))
-    shown = {n: compared(rows, n).filter(part=ALL, loss="crps", reference="wide") for n in (1, 99)}
-    for row in shown[99].iter_rows(named=True):
+    known = compared(rows, n_trials)
+    luck = [NORMAL.inv_cdf(1 - 1 / n) for n in (99, 99 * math.e)] if n_trials == 99 else [0, 0]
+    told = []
+    for row in known.iter_rows(named=True):
         own = rows.filter(horizon=row["horizon"])
-        by_date = own.group_by("date").agg(saved=(pl.col("crps_wide") - pl.col("crps")).mean())
-        saved = by_date.sort("date")["saved"].to_list()[:: own["horizon_bars"][0]]
-        n, ratio, spread = len(saved), fmean(saved) / stdev(saved), np.std(saved)
+        own = own if row["part"] == ALL else own.filter(part=row["part"])
+        n_bars, loss = own["horizon_bars"][0], row["loss"]
+        margin = fmean(min(n_bars / n, 0.5) for n in own["n_past"])
+        share = 1 - margin if row["reference"] == "climatology" else 1
+        saved = share * pl.col(f"{loss}_{row['reference']}") - pl.col(loss)
+        saved = own.group_by("date").agg(saved=saved.mean())["saved"].to_list()
+        n, spread = len(saved) / n_bars, np.std(saved)
+        if n < 20:
+            assert row["deflated_sharpe"] is None
+            continue
+        ratio = fmean(saved) / stdev(saved)
         skew, tails = (fmean(((x - fmean(saved)) / spread) ** k for x in saved) for k in (3, 4))
-        luck = [NORMAL.inv_cdf(1 - 1 / 99), NORMAL.inv_cdf(1 - 1 / (99 * math.e))]
         threshold = ((1 - np.euler_gamma) * luck[0] + np.euler_gamma * luck[1]) / math.sqrt(n)
         error = math.sqrt((1 - skew * ratio + (tails - 1) / 4 * ratio**2) / (n - 1))
         expected = NORMAL.cdf((ratio - threshold) / error)
         assert row["deflated_sharpe"] == pytest.approx(expected, rel=1e-6, abs=1e-12)
-    assert (shown[1]["deflated_sharpe"] > shown[99]["deflated_sharpe"]).all()
+        told.append(row["part"])
+    assert {ALL, "development"} <= set(told)
+    assert len(told) < len(known)
+
+
+def test_who_only_knows_the_distribution_of_all_times_has_no_deflated_sharpe_ratio_to_show():
+    # The reference has to estimate what this one knows, and loses a little by it.
+    told = []
+    for seed in range(12):
+        generator = np.random.default_rng(seed)
+        n_days, names = 600, ("A", "B", "C")
+        losses = generator.gamma(2.0, size=(n_days, len(names)))
+        n_past = np.arange(100.0, 100 + n_days)[:, None].repeat(len(names), axis=1)
+        lost = generator.normal(1, 1, losses.shape) * losses.mean() / n_past
+        days = pl.datetime_range(DAY, DAY + timedelta(days=n_days - 1), eager=True)
+        rows = pl.DataFrame(
+            {
+                "horizon": "1D",
+                "part": "development",
+                "horizon_bars": 1,
+                "date": np.repeat(days.to_numpy(), len(names)),
+                "n_past": n_past.ravel(),
+                **{loss: losses.ravel() for loss in evidence.LOSSES},
+                **{f"{loss}_climatology": (losses + lost).ravel() for loss in evidence.LOSSES},
+            }
+        )
+        (own,) = compared(rows).filter(part=ALL, loss="crps").iter_rows(named=True)
+        told.append(own["deflated_sharpe"])
+    assert sum(share > 0.95 for share in told) <= 1
+
+
+def test_the_same_losses_are_no_evidence_whatever_rounding_does_to_them():
+    examples = make_examples(seed=6, n_days=200)
+    rows = scored_rows(examples, made_of(examples))
+    noise = pl.Series(np.random.default_rng(0).normal(1, 1e-16, len(rows)))
+    for same in (pl.col("crps"), pl.col("crps") * noise):
+        found = compared(rows.with_columns(crps_wide=same)).filter(reference="wide", part=ALL)
+        assert found["deflated_sharpe"].null_count() == len(found)
+        assert found["dm_p_value"].drop_nulls().to_list() == [0.5] * len(found)
 
 
 def test_the_more_was_compared_and_tried_the_less_a_small_p_value_proves():

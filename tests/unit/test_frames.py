@@ -20,6 +20,7 @@ from candlecast.domain.frames import (
     UNSTAMPED,
     FrameSpec,
 )
+from candlecast.domain.order import ascends
 from candlecast.errors import BadFrame
 
 ALL = (BARS, UNSTAMPED, PRICES, FEATURES, LABELS, FORECASTS)
@@ -145,3 +146,9 @@ def test_the_order_asked_for_is_that_of_tuples(rows, is_put_in_order):
         assert f"holds {first} twice" in str(error.value)
     else:
         assert THREE.check(frame) is frame
+
+
+def test_nothing_can_be_said_of_an_order_that_a_missing_key_decides():
+    frame = pl.DataFrame({"a": [1, 1, 1], "b": [2, None, 1]})
+    found = frame.select(ascends(("a", "b"), strictly=True)).to_series()
+    assert found.to_list() == [None, None, None]

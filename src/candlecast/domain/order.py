@@ -9,7 +9,7 @@ import polars as pl
 
 def ascends(columns: Sequence[str], *, strictly: bool) -> pl.Expr:
     """Whether each row stands behind the one before it by `columns`, or beside it where not
-    `strictly`; null for the first row.
+    `strictly`; null for the first row, and where a key that decides is null.
     """
     follows: pl.Expr = pl.lit(not strictly)
     for name in reversed(columns):

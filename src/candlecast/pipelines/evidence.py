@@ -17,7 +17,7 @@ from candlecast.pipelines.label import compute_labels
 from candlecast.pipelines.report import SEED, verdict
 from candlecast.reports.cards import ALL
 from candlecast.reports.scored import CLIMATOLOGY, reference_names
-from candlecast.validation.comparison import DieboldMariano, diebold_mariano, holm
+from candlecast.validation.comparison import DieboldMariano, are_equal, diebold_mariano, holm
 from candlecast.validation.deflation import MIN_VALUES, deflated_sharpe
 from candlecast.validation.significance import (
     SIGNIFICANCE,
@@ -44,9 +44,10 @@ class PairTest:
     """Whether a loss is smaller than that of a reference; None where there is too little data.
 
     `statistic` and the one-sided `p_value` are Diebold and Mariano's; `p_adjusted` counts all that
-    was compared or tried; `deflated_sharpe` is that of the loss saved, of dates a horizon apart.
+    was compared or tried; `deflated_sharpe` is that of the loss saved from date to date.
     """
 
+    skill: SkillTest
     statistic: float | None
     p_value: float | None
     p_adjusted: float | None
@@ -74,19 +75,24 @@ def pair_tests(rows: pl.DataFrame, n_trials: int = 0) -> dict[Pair, PairTest]:
     `rows` are those of `reports.scored.score` with `n_past`; of all horizons together only
     climatology is compared. Adjusted for all comparisons, or `n_trials` models where they are more.
     """
-    found = {
-        (horizon, part, loss, name): (_diebold_mariano(own, loss, name), own)
+    groups = {
+        (horizon, part, loss, name): own
         for horizon, part, own in [*_wholes(rows), *parts(rows)]
         for loss, name in _pairs(own)
         if horizon != OVERALL or name == CLIMATOLOGY
     }
-    told = {pair: dm.p_better for pair, (dm, _) in found.items() if dm.p_better is not None}
+    compared = {pair: _diebold_mariano(own, *pair[2:]) for pair, own in groups.items()}
+    told = {pair: dm.p_better for pair, dm in compared.items() if dm.p_better is not None}
     adjusted = holm(told, max(n_trials, len(told)))
     return {
         pair: PairTest(
-            dm.statistic, dm.p_better, adjusted.get(pair), _deflated(own, *pair[2:], n_trials)
+            skill=_skill(own, *pair[2:]),
+            statistic=compared[pair].statistic,
+            p_value=compared[pair].p_better,
+            p_adjusted=adjusted.get(pair),
+            deflated_sharpe=None if pair[0] == OVERALL else _deflated(own, *pair[2:], n_trials),
         )
-        for pair, (dm, own) in found.items()
+        for pair, own in groups.items()
     }
 
 
@@ -97,30 +103,31 @@ def comparisons(rows: pl.DataFrame, tests: Mapping[Pair, PairTest]) -> pl.DataFr
     ``brier`` about the direction. The skill and its block-bootstrap interval are of losses
     averaged by date; `p_value` is that of `skill_test`, `dm_p_value` of Diebold and Mariano's,
     both one-sided against the reference being as good; `dm_p_adjusted` is the latter after Holm.
-    `deflated_sharpe` is the probability that the loss is saved by more than the best of all models
-    tried would save by luck.
+    `deflated_sharpe` is the probability that more of the loss is saved than the best of all models
+    tried would save by luck. Against climatology `p_value` and it ask for more than knowing the
+    distribution that never changes would save.
     """
     found = []
-    for horizon, part, own in parts(rows):
+    for horizon, part, _ in parts(rows):
         for loss, name in _pairs(rows):
-            tested, test = _skill(own, loss, name), tests[horizon, part, loss, name]
-            low, high = tested.skill_interval or (None, None)
+            test = tests[horizon, part, loss, name]
+            low, high = test.skill.skill_interval or (None, None)
             found.append(
                 {
                     "horizon": horizon,
                     "part": part,
                     "loss": loss,
                     "reference": name,
-                    "skill": tested.skill,
+                    "skill": test.skill.skill,
                     "low": low,
                     "high": high,
-                    "p_value": tested.p_value,
+                    "p_value": test.skill.p_value,
                     "dm_statistic": test.statistic,
                     "dm_p_value": test.p_value,
                     "dm_p_adjusted": test.p_adjusted,
                     "deflated_sharpe": test.deflated_sharpe,
-                    "verdict": tested.verdict,
-                    "n_dates": tested.n_dates,
+                    "verdict": test.skill.verdict,
+                    "n_dates": test.skill.n_dates,
                 }
             )
     return pl.DataFrame(found, infer_schema_length=None).with_columns(
@@ -181,11 +188,10 @@ def verdicts(
     how many models were tried, by `tests` as of `pair_tests`.
     """
     found: dict[str, dict[str, dict[str, str]]] = {}
-    for horizon, part, own in [*_wholes(rows), *parts(rows)]:
-        shape, direction = (_skill(own, loss, CLIMATOLOGY) for loss in LOSSES)
-        phrase = verdict(shape.verdict, direction.verdict)
-        counted = [tests[horizon, part, loss, CLIMATOLOGY].p_adjusted for loss in LOSSES]
-        sentence = _sentence(shape, direction, *counted)
+    for horizon, part, _ in [*_wholes(rows), *parts(rows)]:
+        shape, direction = (tests[horizon, part, loss, CLIMATOLOGY] for loss in LOSSES)
+        phrase = verdict(shape.skill.verdict, direction.skill.verdict)
+        sentence = _sentence(shape.skill, direction.skill, shape.p_adjusted, direction.p_adjusted)
         found.setdefault(part, {})[horizon] = {"verdict": phrase, "sentence": sentence}
     return found
 
@@ -215,16 +221,13 @@ def _pairs(rows: pl.DataFrame) -> list[tuple[str, str]]:
 
 
 def _skill(rows: pl.DataFrame, loss: str, reference: str) -> SkillTest:
-    n_bars = rows["horizon_bars"].to_numpy()
-    is_estimated = reference == CLIMATOLOGY
-    margin = reference_margin(rows[N_PAST].to_numpy(), n_bars) if is_estimated else 0.0
     return skill_test(
         rows[loss].to_numpy(),
         rows[f"{loss}_{reference}"].to_numpy(),
         rows["date"].to_numpy(),
         horizon_bars=_n_bars(rows),
         seed=SEED,
-        margin=margin,
+        margin=_margin(rows, reference),
     )
 
 
@@ -238,11 +241,19 @@ def _diebold_mariano(rows: pl.DataFrame, loss: str, reference: str) -> DieboldMa
 
 
 def _deflated(rows: pl.DataFrame, loss: str, reference: str, n_trials: int) -> float | None:
-    # Of outcomes that do not overlap: the ratio takes those of different dates for independent.
     losses = rows.select(loss, f"{loss}_{reference}").to_numpy().T
     ours, theirs = by_date(losses, rows["date"].to_numpy())
-    saved = (theirs - ours)[:: _n_bars(rows)]
-    return deflated_sharpe(saved, max(n_trials, 1)) if len(saved) >= MIN_VALUES else None
+    saved = (1 - _margin(rows, reference)) * theirs - ours
+    if len(saved) < MIN_VALUES * _n_bars(rows) or are_equal(ours, theirs):
+        return None
+    return deflated_sharpe(saved, max(n_trials, 1), n_overlapping=_n_bars(rows))
+
+
+def _margin(rows: pl.DataFrame, reference: str) -> float:
+    # What a reference loses because it is estimated; others are taken for what they are.
+    if reference != CLIMATOLOGY:
+        return 0.0
+    return reference_margin(rows[N_PAST].to_numpy(), rows["horizon_bars"].to_numpy())
 
 
 def _n_bars(rows: pl.DataFrame) -> int:

@@ -149,10 +149,13 @@ def _scores(evaluation: Evaluation) -> str:
         )
         + table(rows, [HORIZON, PART, *ERRORS], "Errors of the point forecast, and correlations")
         + "<h2>Against the references</h2><p>Block-bootstrap intervals and one-sided tests over "
-        "dates: small p-values say that the reference is beaten by more than luck. The last is "
+        "dates: small p-values say that the reference is beaten by more than luck. The third is "
         "Diebold and Mariano’s after Holm, for all comparisons here or all models tried. The "
-        "deflated Sharpe ratio is the probability that the loss saved from date to date is more "
-        "than the luckiest of all models tried would save without skill: near one is good.</p>"
+        "deflated Sharpe ratio is the probability that more is saved from date to date than the "
+        "luckiest of all models tried on this question would save without skill; 0.95 is a usual "
+        "demand, and it is left out where fewer than twenty outcomes follow one another. Against "
+        "climatology, the first p-value and this ratio ask for more than what a model saves that "
+        "only knows the distribution of all times.</p>"
         + f'<div class="plots">{_figure(plots.comparison_plot(evaluation.comparisons))}'
         + f"{_figure(plots.yearly_plot(evaluation.per_year))}</div>"
         + table(compared, columns)

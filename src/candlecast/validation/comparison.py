@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Final, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +26,7 @@ from candlecast.errors import InvalidSpec
 from candlecast.validation.significance import by_date
 
 Name = TypeVar("Name", bound=Hashable)
+ROUNDING: Final = 1e-12
 DATES_PER_LAG = 3
 """With fewer dates for each lag there is too little data to tell a variance."""
 
@@ -69,8 +70,12 @@ def diebold_mariano(
     if n < DATES_PER_LAG * (lag + 1):
         return DieboldMariano(mean, None, None, None, n, lag)
     variance = long_run_variance(difference, lag)
-    if variance <= (1e-12 * float(np.abs(difference).max())) ** 2:  # equal losses, but for rounding
-        statistic = math.copysign(math.inf, mean) if abs(mean) > 0 else 0.0
+    if are_equal(ours, theirs):
+        statistic = 0.0
+    elif (
+        variance <= (ROUNDING * float(np.abs(difference).max())) ** 2
+    ):  # always the same difference
+        statistic = math.copysign(math.inf, mean)
     else:
         n_steps = lag + 1
         correction = (n + 1 - 2 * n_steps + n_steps * (n_steps - 1) / n) / n
@@ -78,6 +83,11 @@ def diebold_mariano(
     p_better = float(stdtr(n - 1, -statistic))
     p_value = 2 * min(p_better, 1 - p_better)
     return DieboldMariano(mean, statistic, p_better, p_value, n, lag)
+
+
+def are_equal(ours: FloatArray, theirs: FloatArray) -> bool:
+    """Whether the losses of two forecasters are the same but for rounding."""
+    return bool(np.abs(theirs - ours).max() <= ROUNDING * np.abs(theirs).max())
 
 
 def long_run_variance(series: FloatArray, lag: int) -> float:

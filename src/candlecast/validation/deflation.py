@@ -2,8 +2,8 @@
 
 The best of many trials without any skill looks skilled. The deflated Sharpe ratio is the
 probability that the true ratio exceeds what the best of so many would show by luck alone, with
-regard to the length of the series, its skew and its tails. It serves for daily losses saved as
-well as for returns: both are series whose mean is held against its scatter.
+regard to the length of the series, its skew and its tails. It serves for losses saved
+from date to date as well as for returns: both are series whose mean is held against its scatter.
 """
 
 from __future__ import annotations
@@ -45,21 +45,28 @@ def expected_maximum(n_trials: int, deviation: float = 1.0) -> float:
     return deviation * float(largest)
 
 
-def deflated_sharpe(values: FloatArray, n_trials: int, deviation: float | None = None) -> float:
+def deflated_sharpe(
+    values: FloatArray,
+    n_trials: int,
+    deviation: float | None = None,
+    *,
+    n_overlapping: int = 1,
+) -> float:
     """The probability that the true Sharpe ratio of a (n,) series exceeds the luck of `n_trials`.
 
     `values` are of the chosen trial, at the same step as `deviation`, that of the ratios across
     trials; where it is not known it is taken to be that of series without skill, the inverse
-    square root of n. NaN are left out. NotEnoughHistory for fewer than 20 values.
+    square root of n. NaN are left out. Where values are of outcomes that overlap, so many of them
+    count as one. NotEnoughHistory for fewer than 20 that count.
 
     References
     ----------
     Bailey and López de Prado (2014), Journal of Portfolio Management 40(5), equation 9.
     """
     known = values[~np.isnan(values)]
-    n = len(known)
+    n = len(known) / n_overlapping
     if n < MIN_VALUES:
-        raise NotEnoughHistory(f"{n} values tell no Sharpe ratio; bring {MIN_VALUES} or more")
+        raise NotEnoughHistory(f"{n:.0f} values tell no Sharpe ratio; bring {MIN_VALUES} or more")
     ratio = sharpe_ratio(known)
     if math.isnan(ratio):
         return float(known.mean() > 0)
@@ -70,7 +77,7 @@ def deflated_sharpe(values: FloatArray, n_trials: int, deviation: float | None =
 
 
 def probabilistic_sharpe(
-    ratio: float, threshold: float, *, n: int, skew: float, kurtosis: float
+    ratio: float, threshold: float, *, n: float, skew: float, kurtosis: float
 ) -> float:
     """The probability that the true ratio exceeds `threshold`, given that of n values.
 
