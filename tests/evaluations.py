@@ -13,6 +13,7 @@ from candlecast.domain.examples import Examples
 from candlecast.domain.spec_text import as_toml
 from candlecast.domain.specs import ExperimentSpec
 from candlecast.pipelines import evidence
+from candlecast.pipelines.pair_tests import pair_tests
 from candlecast.reports.calibration import calibration
 from candlecast.reports.cards import by_part, cards, confusions
 from candlecast.reports.evaluation import Evaluation
@@ -44,7 +45,7 @@ def make_evaluation(symbol: str = "AAA") -> Evaluation:
     examples = make_examples(seed=11, n_days=400)
     examples = replace(examples, tickers=(symbol, *examples.tickers[1:]))
     rows = scored_rows(examples, made_of(examples))
-    tests = evidence.pair_tests(rows)
+    tests = pair_tests(rows)
     spec = ExperimentSpec(symbols=examples.tickers)
     names = [f"feature_{at:02}" for at in range(14)]
     importances = pl.DataFrame(

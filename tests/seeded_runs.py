@@ -26,6 +26,7 @@ from candlecast.pipelines.dataset import TrainingSet, make_training_set
 from candlecast.pipelines.demands import resolved
 from candlecast.pipelines.evaluate import evaluate, out_of_sample
 from candlecast.pipelines.ingest import ingest
+from candlecast.pipelines.pair_tests import pair_tests
 from candlecast.pipelines.universe import Market
 from candlecast.providers.synthetic import SyntheticProvider, make_market
 from candlecast.reports.scored import score
@@ -132,7 +133,7 @@ def verdicts_of(training: TrainingSet) -> dict[str, str]:
     stored = replace(made, quantiles=dist.as_stored(made.quantiles))
     n_past = evidence.past_counts(training)[made.rows]
     rows = score(training.examples, stored, training.spec.labels.threshold, {}, n_past)
-    cards = evidence.verdicts(rows, evidence.pair_tests(rows))["all"]
+    cards = evidence.verdicts(rows, pair_tests(rows))["all"]
     return {name: card["verdict"] for name, card in cards.items()}
 
 

@@ -14,6 +14,7 @@ from scipy.stats import pearsonr, spearmanr
 
 from candlecast.domain.distribution import LEVELS, mean
 from candlecast.pipelines import evidence
+from candlecast.pipelines.pair_tests import LOSSES, pair_tests
 from candlecast.reports.calibration import calibration
 from candlecast.reports.cards import ALL, BANDS, by_part, cards, confusions
 from candlecast.reports.scored import CLASSES
@@ -28,7 +29,7 @@ DAY = datetime(2015, 1, 5)  # noqa: DTZ001 - dates of sessions have no zone
 
 def compared(rows, n_trials=0):
     """The table of comparisons."""
-    return evidence.comparisons(rows, evidence.pair_tests(rows, n_trials))
+    return evidence.comparisons(rows, pair_tests(rows, n_trials))
 
 
 def twins(threshold="scaled"):
@@ -297,8 +298,8 @@ def test_who_only_knows_the_distribution_of_all_times_has_no_deflated_sharpe_rat
                 "horizon_bars": 1,
                 "date": np.repeat(days.to_numpy(), len(names)),
                 "n_past": n_past.ravel(),
-                **{loss: losses.ravel() for loss in evidence.LOSSES},
-                **{f"{loss}_climatology": (losses + lost).ravel() for loss in evidence.LOSSES},
+                **{loss: losses.ravel() for loss in LOSSES},
+                **{f"{loss}_climatology": (losses + lost).ravel() for loss in LOSSES},
             }
         )
         (own,) = compared(rows).filter(part=ALL, loss="crps").iter_rows(named=True)
@@ -328,9 +329,7 @@ def test_the_more_was_compared_and_tried_the_less_a_small_p_value_proves():
     assert adjusted[smallest] == pytest.approx(n_compared * raw[smallest], rel=0.5)
     assert (adjusted >= raw).all()
     assert (found[10**30]["dm_p_adjusted"] >= adjusted).all()
-    few, many = (
-        evidence.verdicts(rows, evidence.pair_tests(rows, n))["all"]["1D"] for n in (0, 10**30)
-    )
+    few, many = (evidence.verdicts(rows, pair_tests(rows, n))["all"]["1D"] for n in (0, 10**30))
     assert few["verdict"] == many["verdict"] == "skill in the distribution"
     assert "may be luck" not in few["sentence"]
     assert "may be luck" in many["sentence"]

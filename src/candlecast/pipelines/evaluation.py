@@ -26,6 +26,7 @@ from candlecast.pipelines import evidence
 from candlecast.pipelines.dataset import TrainingSet
 from candlecast.pipelines.evaluate import evaluate_training_set, out_of_sample
 from candlecast.pipelines.gated import make_gated_set, read_experiment
+from candlecast.pipelines.pair_tests import pair_tests
 from candlecast.pipelines.progress import Progress, silent
 from candlecast.pipelines.trials import study_of
 from candlecast.reports.calibration import calibration
@@ -84,7 +85,7 @@ def evaluated(
     rows = score(training.examples, stored, training.spec.labels.threshold, references, counts)
     overall = evidence.with_direction_intervals(by_part(rows), rows)
     calibrated = evidence.with_intervals(calibration(rows), rows)
-    tests = evidence.pair_tests(rows, n_trials)
+    tests = pair_tests(rows, n_trials)
     compared, uniform = evidence.comparisons(rows, tests), evidence.uniformity(rows)
     progress("scores", 1, 1)
     importances, deletions = _explained(training, made, models, progress)

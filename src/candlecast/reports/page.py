@@ -9,46 +9,15 @@ from typing import Any, Final
 import polars as pl
 
 from candlecast.reports import plots
-from candlecast.reports.cards import ALL, BANDS
+from candlecast.reports.cards import ALL
+from candlecast.reports.columns import COMPARED, ERRORS, HORIZON, LOSSES, PART, SHORT
 from candlecast.reports.evaluation import Evaluation
 from candlecast.reports.scored import CLASSES
 from candlecast.reports.style import PALETTE, RULES
-from candlecast.reports.tables import count, percent, probability, signed, small, table, text
+from candlecast.reports.tables import count, percent, probability, small, table, text
 
 MAX_LISTED: Final = 60
-HORIZON: Final = ("horizon", "horizon", text)
-COVERAGES: Final = tuple(
-    (f"coverage_{level * 100:g}", f"in {level:.0%} band", percent) for level in BANDS
-)
-SHORT: Final = (
-    ("n", "forecasts", count),
-    ("crps", "CRPS", small),
-    ("crps_skill_climatology", "CRPS skill", signed),
-    ("direction_accuracy", "direction", percent),
-    ("rank_ic", "rank IC", small),
-    *COVERAGES,
-)
-LOSSES: Final = (
-    *SHORT[:3],
-    ("pinball", "pinball", small),
-    ("brier", "Brier", small),
-    ("rps", "RPS", small),
-    ("direction_accuracy", "direction", percent),
-    ("direction_accuracy_low", "from", percent),
-    ("direction_accuracy_high", "to", percent),
-)
-ERRORS: Final = (
-    ("mse", "MSE", small),
-    ("rmse", "RMSE", small),
-    ("mae", "MAE", small),
-    ("r2", "R²", signed),
-    ("ic", "IC", small),
-    ("icir", "ICIR", small),
-    ("rank_ic", "rank IC", small),
-    ("rank_icir", "rank ICIR", small),
-)
 PARTS: Final = {ALL: "All out of sample", "development": "Development", "holdout": "Final holdout"}
-PART: Final = ("part", "part", text)
 NO_ADVICE: Final = "Past skill is no promise, and nothing here is advice to buy or sell."
 
 
@@ -59,6 +28,7 @@ def page(evaluation: Evaluation) -> str:
         _head(evaluation),
         _verdicts(evaluation),
         _scores(evaluation),
+        _comparisons(evaluation),
         _calibration(evaluation),
         _classes(evaluation),
         _groups(evaluation),
@@ -120,24 +90,6 @@ def _verdicts(evaluation: Evaluation) -> str:
 
 def _scores(evaluation: Evaluation) -> str:
     rows = _rows(evaluation.overall)
-    compared = [
-        row | {"loss": {"crps": "distribution", "brier": "direction"}[row["loss"]]}
-        for row in _rows(evaluation.comparisons)
-    ]
-    columns = [
-        HORIZON,
-        PART,
-        ("loss", "of the", text),
-        ("reference", "against", text),
-        ("skill", "loss saved", signed),
-        ("low", "from", signed),
-        ("high", "to", signed),
-        ("p_value", "p, bootstrap", probability),
-        ("dm_p_value", "p, Diebold-Mariano", probability),
-        ("dm_p_adjusted", "p, all tries counted", probability),
-        ("deflated_sharpe", "deflated Sharpe ratio", probability),
-        ("verdict", "verdict", text),
-    ]
     return (
         "<h2>Scores</h2><p>Losses and errors are of log returns, lower is better; a skill is the "
         "share of the loss of each symbol’s own past (climatology) that is saved. RMSE and R² are "
@@ -148,7 +100,16 @@ def _scores(evaluation: Evaluation) -> str:
             "Losses and direction, with the interval of the direction",
         )
         + table(rows, [HORIZON, PART, *ERRORS], "Errors of the point forecast, and correlations")
-        + "<h2>Against the references</h2><p>Block-bootstrap intervals and one-sided tests over "
+    )
+
+
+def _comparisons(evaluation: Evaluation) -> str:
+    rows = [
+        row | {"loss": {"crps": "distribution", "brier": "direction"}[row["loss"]]}
+        for row in _rows(evaluation.comparisons)
+    ]
+    return (
+        "<h2>Against the references</h2><p>Block-bootstrap intervals and one-sided tests over "
         "dates: small p-values say that the reference is beaten by more than luck. The third is "
         "Diebold and Mariano’s after Holm, for all comparisons here or all models tried. The "
         "deflated Sharpe ratio is the probability that more is saved from date to date than the "
@@ -156,9 +117,8 @@ def _scores(evaluation: Evaluation) -> str:
         "demand, and it is left out where fewer than twenty outcomes follow one another. Against "
         "climatology, the first p-value and this ratio ask for more than what a model saves that "
         "only knows the distribution of all times.</p>"
-        + f'<div class="plots">{_figure(plots.comparison_plot(evaluation.comparisons))}'
-        + f"{_figure(plots.yearly_plot(evaluation.per_year))}</div>"
-        + table(compared, columns)
+        f'<div class="plots">{_figure(plots.comparison_plot(evaluation.comparisons))}'
+        f"{_figure(plots.yearly_plot(evaluation.per_year))}</div>" + table(rows, COMPARED)
     )
 
 
