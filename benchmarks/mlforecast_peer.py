@@ -89,7 +89,7 @@ def _market(n_symbols: int | None) -> Market:
     first, last = (pl.lit(text).str.to_datetime(time_zone="UTC") for text in (FIRST, LAST))
     prices = market.prices.filter(pl.col("ts").is_between(first, last))
     counts = prices.group_by("symbol").len()
-    whole = counts.filter(pl.col("len") == counts["len"].max())["symbol"].sort().head(n_symbols)
+    whole = counts.filter(pl.col("len") == counts["len"].max())["symbol"].sort()[:n_symbols]
     kept = prices.filter(pl.col("symbol").is_in(whole.implode()))
     return replace(market, prices=kept)
 

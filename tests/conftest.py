@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from datetime import UTC, datetime
 
 import polars as pl
@@ -13,6 +14,12 @@ from price_frames import daily_prices, nasty_prices
 
 settings.register_profile("shared_machine", deadline=None)
 settings.load_profile("shared_machine")
+
+
+def pytest_collection_finish() -> None:
+    """What was imported and collected stays: no search for garbage has to look through it."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ BTC = Symbol("BTC-USD", asset_class="crypto", calendar="24/7")
 ETH = Symbol("ETH-USD", asset_class="crypto", calendar="24/7")
 
 
-HURRIED = Politeness(timeout_seconds=1.5, max_tries=3, first_wait_seconds=0.001)
+HURRIED = Politeness(timeout_seconds=1.0, max_tries=3, first_wait_seconds=0.001)
 
 
 PAIRS = {"binance": "BTC-USDT", "coinbase": "BTC-USD"}

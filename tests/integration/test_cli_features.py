@@ -231,11 +231,15 @@ def test_a_file_that_cannot_be_run_is_one_clear_line(home):
 
 
 def test_a_model_on_a_users_feature_serves_with_its_file_only(home):
-    (home / "own.toml").write_text(
-        'min_bars = 300\n[features]\nnames = ["rsi_14", "gap_mine"]\n[splits]\nn_splits = 1\n'
-        '[model]\nkind = "linear"\n',
-        encoding="utf-8",
-    )
+    for name, features, kind in (
+        ("own", ["rsi_14", "gap_mine"], "linear"),
+        ("other", ["rsi_14"], "ewma"),
+    ):
+        (home / f"{name}.toml").write_text(
+            f"min_bars = 300\n[features]\nnames = {features}\n[splits]\nn_splits = 1\n"
+            f"[model]\nkind = '{kind}'\n",
+            encoding="utf-8",
+        )
     file = ("--feature-file", "mine.py")
     trained = call("train", "own.toml", *file, "--json")
     assert trained.code == 0, trained.err
@@ -243,7 +247,7 @@ def test_a_model_on_a_users_feature_serves_with_its_file_only(home):
     assert version["spec"]["features"]["names"] == ["rsi_14", "gap_mine"]
     assert len(version["spec"]["features"]["code"]) == 64
     assert call("forecast", *file, "--json").code == 0
-    later = call("train", "--model", "ewma", "--n-splits", "1", "--json")
+    later = call("train", "other.toml", "--json")
     assert later.code == 0, later.err
     activate = ("models", "activate", version["version"])
     refused = ended(start(*activate, folder=home, CANDLECAST_HOME="var"))

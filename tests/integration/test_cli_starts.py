@@ -7,7 +7,7 @@ from command_line import call, ended, start
 from markets import make_examples
 from pipeline_rows import all_rows, sample_bars
 
-TOGETHER = 4
+TOGETHER = 3
 
 
 def test_all_that_start_at_once_bring_an_empty_database_to_the_newest_schema(
@@ -37,7 +37,7 @@ def test_what_the_converter_leaves_to_chance_is_put_in_order(tmp_path):
 
 def test_a_run_that_is_stopped_registers_nothing_and_can_be_taken_up(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    sample_bars("AAPL", "IBM", "MSFT", n_sessions=900).write_parquet("bars.parquet")
+    sample_bars("AAPL", "IBM", n_sessions=900).write_parquet("bars.parquet")
     assert call("ingest", "files", "bars.parquet").code == 0
     process = start("train", "--n-splits", "2", folder=tmp_path)
     assert any(line.startswith("walk-forward: 1/") for line in process.stderr)

@@ -281,7 +281,7 @@ url, home, now, *names = sys.argv[1:]
 clock, daily = FixedClock(datetime.fromisoformat(now)), Timeframe.parse("1d")
 stores = open_stores(database_url=url, home=Path(home), artifacts_url=None, clock=clock)
 truth = compute(read_market(stores, daily, (), None).prices, names)
-for n in range(30):
+for n in range(18):
     if n % 3 == 2:
         for path in (Path(home) / "features" / "1d").iterdir():
             if path.name != "lock" and path.suffix != ".part":

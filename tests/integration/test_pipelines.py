@@ -50,7 +50,8 @@ def test_no_pipeline_changes_a_row_when_it_runs_again_however_late_and_in_any_or
             assert changes(before, all_rows(database_url)) == {}
 
 
-def test_the_demo_changes_nothing_when_it_runs_again(database_url, tmp_path):
+def test_the_demo_changes_nothing_when_it_runs_again(tmp_path):
+    database_url = f"sqlite:///{tmp_path}/candlecast.db"
     spec = replace(EWMA, min_bars=500)
     with opened(database_url, tmp_path) as stores:
         first = run_demo(stores, spec)

@@ -178,7 +178,7 @@ def test_the_extent_says_what_there_is(database: Database) -> None:
 
 def test_processes_that_write_together_lose_nothing(database: Database, upgraded_url: str) -> None:
     with_symbols(database)
-    n_days = 40
+    n_days = 20
     _run_together([(write_days, (upgraded_url, symbol, range(n_days))) for symbol in TICKERS])
     assert len(read_bars(database, DAILY)) == n_days * len(TICKERS)
     changes = database.read(sa.select(tables.bar_changes.c.change), {"change": pl.Int64})
@@ -192,7 +192,7 @@ def test_the_mirror_follows_writers_in_other_processes(
     database: Database, upgraded_url: str, tmp_path: Path
 ) -> None:
     with_symbols(database)
-    n_days = 30
+    n_days = 15
     follow = (follow_mirror, (upgraded_url, tmp_path / "mirror", n_days))
     _run_together([(write_days, (upgraded_url, "AAPL", range(n_days))), follow, follow])
 

@@ -66,7 +66,7 @@ def test_a_replay_of_the_store_changes_nothing_in_it(folder):
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_a_stream_in_order_with_all_closed_bars_stored(folder, number):
-    options = ("--paths", "bars.parquet", "--speed", "60", "--json")
+    options = ("--paths", "bars.parquet", "--speed", "180", "--json")
     process = start("stream", "replay", *options, folder=folder, CANDLECAST_HOME=str(folder))
     lines = [json.loads(process.stdout.readline()) for _ in range(3)]
     process.send_signal(number)

@@ -20,7 +20,7 @@ from candlecast.features.compute import compute, newest
 from fact_frames import seeded_facts
 from price_frames import daily_prices
 
-prices = daily_prices(seed=3, n_symbols=5, n_sessions=420)
+prices = daily_prices(seed=3, n_symbols=3, n_sessions=420)
 facts = seeded_facts(prices, 4)
 for make in (compute, newest):
     values = make(prices, FEATURES.names(), facts)
