@@ -1,11 +1,14 @@
 """Processes of their own: several that start at once on an empty database, one that is stopped."""
 
 import signal
+from dataclasses import replace
 
+from candlecast.domain.spec_text import as_toml
+from candlecast.domain.specs import ModelSpec
 from candlecast.models.boosting import LightGbm
 from command_line import call, ended, start
 from markets import make_examples
-from pipeline_rows import all_rows, sample_bars
+from pipeline_rows import HAR, all_rows, sample_bars
 
 TOGETHER = 3
 
@@ -39,7 +42,10 @@ def test_a_run_that_is_stopped_registers_nothing_and_can_be_taken_up(tmp_path, m
     monkeypatch.chdir(tmp_path)
     sample_bars("AAPL", "IBM", n_sessions=900).write_parquet("bars.parquet")
     assert call("ingest", "files", "bars.parquet").code == 0
-    process = start("train", "--n-splits", "2", folder=tmp_path)
+    for name, kind in (("long", "lightgbm"), ("short", "har")):
+        spec = as_toml(replace(HAR, model=ModelSpec(kind)))
+        (tmp_path / f"{name}.toml").write_text(spec, encoding="utf-8")
+    process = start("train", "long.toml", folder=tmp_path)
     assert any(line.startswith("walk-forward: 1/") for line in process.stderr)
     process.send_signal(signal.SIGINT)
     stopped = ended(process)
@@ -48,5 +54,5 @@ def test_a_run_that_is_stopped_registers_nothing_and_can_be_taken_up(tmp_path, m
     url = f"sqlite:///{tmp_path}/var/candlecast.db"
     rows = all_rows(url)
     assert rows["ml_model_versions"] == rows["ml_predictions"] == []
-    assert call("train", "--model", "har", "--n-splits", "2").code == 0
+    assert call("train", "short.toml").code == 0
     assert len(all_rows(url)["ml_model_versions"]) == 1
