@@ -8,10 +8,13 @@ import numpy as np
 import polars as pl
 import pytest
 
+from candlecast.domain.market import Timeframe
 from candlecast.domain.normalising import WIDEST, Normaliser
+from candlecast.domain.sequences import Sequences
 from candlecast.domain.specs import TensorSpec
 from candlecast.errors import BadArtifact, InvalidSpec, NotEnoughHistory
 from candlecast.features.timeframes import Windows, keys_of
+from candlecast.models.network_windows import WindowReader
 from tensor_markets import MONDAY, NAMES, bars_of, line_of, many_windows
 
 
@@ -91,6 +94,9 @@ def test_units_survive_json_to_the_last_bit():
         {"scale": [[float("nan"), 1.0]]},
         {"location": [["x", 1.0]]},
         {"features": None},
+        {"is_learnt": [False]},
+        {"is_learnt": [True, True]},
+        {"is_learnt": [1.0]},
     ],
 )
 def test_damaged_units_are_refused(damage):
@@ -111,9 +117,42 @@ def test_units_of_other_features_or_timeframes_are_refused():
         windows.normalised(replace(normaliser, timeframes=("1d",)))
 
 
-def test_a_feature_without_a_value_in_the_training_span_is_named():
-    with pytest.raises(NotEnoughHistory, match="log_close of 1h has no value in the training span"):
+def test_where_no_bar_of_the_training_span_has_all_features_the_rarest_is_named():
+    with pytest.raises(
+        NotEnoughHistory, match=r"no bar of 1h .* log_close is the rarest; leave it"
+    ):
         many_windows().fit_normaliser(MONDAY)
+    values = np.array([[1, 2, np.nan], [1, np.nan, 3], [1, np.nan, 3]], dtype=np.float32)
+    spec = TensorSpec(("1h",), ("always", "once", "twice"))
+    with pytest.raises(NotEnoughHistory, match="once is the rarest"):
+        Normaliser.fit(spec, [(values, np.ones(3, dtype=bool))])
+
+
+def test_a_timeframe_that_begins_after_the_training_span_is_masked_for_ever():
+    bars = bars_of("AAA", "BTC")
+    hourly, daily = line_of(bars), line_of(bars)
+    early = MONDAY + timedelta(days=3)
+    late = daily.as_of > np.datetime64(early.replace(tzinfo=None), "us").astype(np.int64)
+    daily = replace(
+        daily,
+        timeframe=Timeframe.parse("1d"),
+        values=np.where(late[:, None], daily.values, np.float32("nan")),
+        is_complete=daily.is_complete & late,
+    )
+    windows = Windows(TensorSpec(("1h", "1d"), NAMES, 5), [hourly, daily], keys_of(hourly))
+    everything = np.arange(len(windows))
+    normaliser = windows.fit_normaliser(early)
+    assert normaliser.is_learnt.tolist() == [True, False]
+    plain, found = windows.take(everything), windows.normalised(normaliser).take(everything)
+    assert plain.mask[:, :, 1].any()
+    assert not found.mask[:, :, 1].any()
+    assert (found.values[:, :, 1] == 0).all()
+    np.testing.assert_array_equal(found.mask[:, :, 0], plain.mask[:, :, 0])
+    reader = WindowReader(windows.spec, normaliser)
+    inputs = reader.inputs(Sequences(windows, everything), everything)
+    np.testing.assert_array_equal(inputs.values, found.values)
+    np.testing.assert_array_equal(inputs.mask, found.mask)
+    assert windows.fit_normaliser(early + timedelta(days=9)).is_learnt.tolist() == [True, True]
 
 
 def test_the_end_of_the_training_span_needs_a_time_zone():

@@ -34,33 +34,38 @@ class Normaliser:
     ----------
     timeframes, features : what it was fitted for
     location, scale : (n_timeframes, n_features) float64, finite, scale > 0
+    is_learnt : (n_timeframes,) bool, False where no bar of the training span had all features:
+        what begins later in a coarse timeframe is no input to what never saw it
     """
 
     timeframes: tuple[str, ...]
     features: tuple[str, ...]
     location: FloatArray
     scale: FloatArray
+    is_learnt: NDArray[np.bool_]
 
     @classmethod
     def fit(cls, spec: TensorSpec, known: Iterable[tuple[Values, NDArray[np.bool_]]]) -> Self:
         """The units of (n, n_features) values of each timeframe, of the rows that the flags choose.
 
-        NotEnoughHistory names a feature that has no value in them.
+        NotEnoughHistory names the rarest feature where no timeframe has a bar with all of them.
         """
-        found = []
-        for timeframe, (values, is_known) in zip(spec.timeframes, known, strict=True):
-            for place, name in enumerate(spec.features):
-                column = values[is_known, place]
-                column = column[np.isfinite(column)]
-                if not len(column):
-                    raise NotEnoughHistory(
-                        f"{name} of {timeframe} has no value in the training span; "
-                        "leave it out, or train on a longer span"
-                    )
-                found.append(_spread(column))
-        shape = (len(spec.timeframes), len(spec.features), 2)
-        units = np.array(found, dtype=np.float64).reshape(shape)
-        return cls(spec.timeframes, spec.features, units[..., 0], units[..., 1])
+        shape = (len(spec.timeframes), len(spec.features))
+        location, scale, is_learnt = np.zeros(shape), np.ones(shape), np.zeros(shape[0], dtype=bool)
+        rarest = []
+        for at, (values, is_known) in enumerate(known):
+            is_value = np.isfinite(values) & is_known[:, None]
+            rarest.append(spec.features[int(is_value.sum(axis=0).argmin())])
+            is_learnt[at] = is_value.all(axis=1).any()
+            if is_learnt[at]:
+                for place, has_value in enumerate(is_value.T):
+                    location[at, place], scale[at, place] = _spread(values[has_value, place])
+        if not is_learnt.any():
+            raise NotEnoughHistory(
+                f"no bar of {spec.timeframes[0]} in the training span has all features, and "
+                f"{rarest[0]} is the rarest; leave it out, or train on a longer span"
+            )
+        return cls(spec.timeframes, spec.features, location, scale, is_learnt)
 
     def check(self, spec: TensorSpec) -> None:
         """InvalidSpec unless it was fitted for the timeframes and features of `spec`."""
@@ -83,6 +88,7 @@ class Normaliser:
             "features": list(self.features),
             "location": self.location.tolist(),
             "scale": self.scale.tolist(),
+            "is_learnt": self.is_learnt.tolist(),
         }
 
     @classmethod
@@ -91,13 +97,16 @@ class Normaliser:
         try:
             names = [tuple(map(str, values[name])) for name in ("timeframes", "features")]
             units = [np.array(values[name], dtype=np.float64) for name in ("location", "scale")]
+            is_learnt = np.array(values["is_learnt"])
         except (KeyError, TypeError, ValueError) as error:
             raise BadArtifact(f"a normaliser is damaged ({error}); fit it again") from error
         shape = (len(names[0]), len(names[1]))
         is_sound = all(unit.shape == shape and np.isfinite(unit).all() for unit in units)
         if not is_sound or (units[1] <= 0).any():
             raise BadArtifact(f"a normaliser has no {shape} finite, positive units; fit it again")
-        return cls(names[0], names[1], units[0], units[1])
+        if is_learnt.dtype != np.bool_ or is_learnt.shape != shape[:1] or not is_learnt.any():
+            raise BadArtifact("a normaliser does not say what was learnt; fit it again")
+        return cls(names[0], names[1], units[0], units[1], is_learnt)
 
 
 def _spread(values: Values) -> tuple[float, float]:

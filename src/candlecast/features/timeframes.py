@@ -107,6 +107,7 @@ class Windows:
             is_bar = (index >= 0) & line.is_complete[index]
             part = np.take(line.values, index, axis=0, mode="clip")
             if self.normaliser is not None:
+                is_bar &= self.normaliser.is_learnt[place]
                 self.normaliser.apply(part, place)
             part[~is_bar] = 0.0
             values[:, :, place], mask[:, :, place] = part, is_bar

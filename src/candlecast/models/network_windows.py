@@ -69,11 +69,12 @@ class WindowReader:
         values = tensors.values.copy()
         for place in range(values.shape[2]):
             self.normaliser.apply(values[:, :, place], place)
-        values[~tensors.mask] = 0.0
+        mask = tensors.mask & self.normaliser.is_learnt
+        values[~mask] = 0.0
         age = np.stack([np.log1p(tensors.age_bars), np.isnan(tensors.age_bars)], axis=-1)
         return Inputs(
             values,
-            tensors.mask.astype(np.float32),
+            mask.astype(np.float32),
             np.nan_to_num(age, nan=0.0).astype(np.float32),
         )
 
