@@ -26,7 +26,7 @@ from candlecast.pipelines.sequences import with_sequences
 from candlecast.store.migrate import file_lock
 from candlecast.store.stores import Stores
 from skill_page import DEFAULT, page
-from skill_scores import LEVELS, REFERENCES, Losses, Scored, against, score
+from skill_scores import LEVELS, REFERENCES, SIMPLER, Losses, Scored, against, score
 from skill_sets import DATA, EXPERIMENTS, KEPT, MARKETS, ROOT, data_sha256, open_market, spec_of
 
 RESULTS = Path(__file__).with_name("skill.json")
@@ -118,7 +118,7 @@ def _compare(name: str, found: dict[str, Any]) -> None:
             mine = _losses(name, experiment, horizon, found)
             own["against"] = {
                 reference: against(mine, theirs, own["horizon_bars"])
-                for reference in REFERENCES
+                for reference in (*REFERENCES, *SIMPLER)
                 if mine is not None and reference != experiment
                 if (theirs := _losses(name, reference, horizon, found)) is not None
             }

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from rendering import machine, table
-from skill_scores import LEVELS, REFERENCES
+from skill_scores import LEVELS, NETWORKS, REFERENCES, SIMPLER
 from skill_sets import MARKETS, Market, spec_of
 
 COMMAND = "make bench-skill"
@@ -131,6 +131,7 @@ def _market(market: Market, found: Mapping[str, Any]) -> Iterator[str]:
             if horizon in told["horizons"]
         )
         yield table(_HEADER, rows)
+    yield from _networks(market, made)
     yield from _by_year(market, made)
 
 
@@ -166,8 +167,34 @@ def _row(name: str, told: Mapping[str, Any], horizon: str) -> tuple[str, ...]:
 def _compared(told: Mapping[str, Any] | None) -> str:
     if told is None:
         return ""
-    p_value = told["p_value"]
-    return f"{told['skill']:+.2%} ({'no test' if p_value is None else f'p {p_value:.2g}'})"
+    return f"{told['skill']:+.2%} ({_tested(told['p_value'])})"
+
+
+def _tested(p_value: float | None) -> str:
+    if p_value is None:
+        return "no test"
+    return f"p {p_value:.2g}" if p_value > 0 else "p < 1e-300"
+
+
+def _networks(market: Market, made: Mapping[str, Any]) -> Iterator[str]:
+    # Whoever pays for a network wants to know whether less would have done.
+    rows = [
+        _beside_simpler(name, horizon, made[name]["horizons"][horizon]["against"])
+        for name in NETWORKS
+        for horizon in market.horizons
+        if horizon in made.get(name, {}).get("horizons", {})
+    ]
+    if rows:
+        yield "Networks beside a linear model and gradient trees:"
+        names = (f"against {name}" for name in SIMPLER)
+        yield table(("network", "horizon", *names, "verdict"), rows)
+
+
+def _beside_simpler(name: str, horizon: str, found: Mapping[str, Any]) -> tuple[str, ...]:
+    told = [found.get(simpler) for simpler in SIMPLER]
+    is_better = all(is_proven for _, is_proven in map(_better, told))
+    verdict = "better than both" if is_better else "no better than both: use the simpler ones"
+    return (name, horizon, *map(_compared, told), verdict)
 
 
 def _by_year(market: Market, made: Mapping[str, Any]) -> Iterator[str]:

@@ -20,6 +20,9 @@ from skill_sets import Market
 
 LEVELS = (0.5, 0.8, 0.9, 0.95)
 REFERENCES = ("climatology", "ewma", "har", "garch")
+NETWORKS = ("lstm", "transformer")
+SIMPLER = ("linear", "lightgbm")
+"""What a network has to beat to be worth its cost."""
 SEED = 7
 MIN_YEAR_DATES = 60
 """A year with fewer dates says nothing of its coverage."""

@@ -129,3 +129,28 @@ def test_references_are_compared_on_the_same_dates_only(bench):
     assert found["p_value"] < 1e-6
     with pytest.raises(ValueError, match="other dates"):
         against((dates, losses), (dates + 1, losses), 1)
+
+
+@pytest.mark.parametrize(
+    ("linear", "trees", "verdict"),
+    [
+        ((0.01, 0.001), (0.01, 0.002), "better than both"),
+        ((0.01, 0.001), (0.01, 0.02), "no better than both"),
+        ((0.01, 0.001), (-0.01, 0.001), "no better than both"),
+        ((0.01, 0.001), None, "no better than both"),
+    ],
+)
+def test_a_network_that_does_not_beat_what_is_simpler_is_reported_as_such(
+    bench, linear, trees, verdict
+):
+    market = bench["skill_sets"].MARKETS[LENIENT]
+    found = {"linear": linear, "lightgbm": trees}
+    found = {n: {"skill": t[0], "p_value": t[1]} for n, t in found.items() if t is not None}
+    own = told() | {"against": found}
+    lstm = {"spec_id": "any", "seconds": 1.0, "measured_at": "2024", "horizons": {"1D": own}}
+    known = {LENIENT: {"data": {"file": market.file, "sha256": "0"}, "lstm": lstm}}
+    page = bench["skill_page"].page(known, AT)
+    (line,) = (line for line in page.splitlines() if line.startswith("| lstm | 1D |"))
+    assert line.split(" | ")[-1].startswith(verdict)
+    without = bench["skill_page"].page({LENIENT: {"data": {"file": "", "sha256": "0"}}}, AT)
+    assert "Networks beside" not in without
