@@ -48,8 +48,8 @@ COMPARED: Final = (
     ("low", "from", signed),
     ("high", "to", signed),
     ("p_value", "p, bootstrap", probability),
-    ("dm_p_value", "p, Diebold-Mariano", probability),
-    ("dm_p_adjusted", "p, all tries counted", probability),
-    ("deflated_sharpe", "deflated Sharpe ratio", probability),
+    ("dm_p_value", "p, DM", probability),
+    ("dm_p_adjusted", "p, Holm", probability),
+    ("deflated_sharpe", "deflated Sharpe", probability),
     ("verdict", "verdict", text),
 )
