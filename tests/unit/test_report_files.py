@@ -159,7 +159,7 @@ def test_the_page_says_where_it_comes_from(report):
     facts = ("2015-07-20", "0123456789abcdef", "[model]", "AAA, BBB, CCC", "12 different models")
     assert all(fact in text_of for fact in facts)
     assert EVALUATION.verdicts["all"]["overall"]["sentence"] in text_of
-    assert "p, all tries counted" in text_of
+    assert "all models tried (Holm)" in text_of
 
 
 def test_numbers_are_written_as_people_read_them():

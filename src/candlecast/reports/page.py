@@ -112,9 +112,9 @@ def _comparisons(evaluation: Evaluation) -> str:
         "<h2>Against the references</h2><p>Block-bootstrap intervals and one-sided tests over "
         "dates: small p-values say that the reference is beaten by more than luck. The second is "
         "Diebold and Mariano’s (DM), the third the same for all comparisons here, or all models "
-        "tried (Holm). The deflated Sharpe ratio is the probability that more is saved from date to date than the "
-        "luckiest of all models tried on this question would save without skill; 0.95 is a usual "
-        "demand, and it is left out where fewer than twenty outcomes follow one another. Against "
+        "tried (Holm). The deflated Sharpe ratio is the probability that more is saved from date "
+        "to date than the luckiest of all models tried on this question would save without skill; "
+        "0.95 is a usual demand, and it is left out where fewer than twenty outcomes follow one another. Against "
         "climatology, the first p-value and this ratio ask for more than what a model saves that "
         "only knows the distribution of all times.</p>"
         f'<div class="plots">{_figure(plots.comparison_plot(evaluation.comparisons))}'
