@@ -114,9 +114,9 @@ def _comparisons(evaluation: Evaluation) -> str:
         "Diebold and Mariano’s (DM), the third the same for all comparisons here, or all models "
         "tried (Holm). The deflated Sharpe ratio is the probability that more is saved from date "
         "to date than the luckiest of all models tried on this question would save without skill; "
-        "0.95 is a usual demand, and it is left out where fewer than twenty outcomes follow one another. Against "
-        "climatology, the first p-value and this ratio ask for more than what a model saves that "
-        "only knows the distribution of all times.</p>"
+        "0.95 is a usual demand, and it is left out where fewer than twenty outcomes follow one "
+        "another. Against climatology, the first p-value and this ratio ask for more than what a "
+        "model saves that only knows the distribution of all times.</p>"
         f'<div class="plots">{_figure(plots.comparison_plot(evaluation.comparisons))}'
         f"{_figure(plots.yearly_plot(evaluation.per_year))}</div>" + table(rows, COMPARED)
     )
