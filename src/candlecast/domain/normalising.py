@@ -52,10 +52,10 @@ class Normaliser:
         """
         shape = (len(spec.timeframes), len(spec.features))
         location, scale, is_learnt = np.zeros(shape), np.ones(shape), np.zeros(shape[0], dtype=bool)
-        rarest = []
-        for at, (values, is_known) in enumerate(known):
+        rarest = ""
+        for at, (values, is_known) in zip(range(shape[0]), known, strict=True):
             is_value = np.isfinite(values) & is_known[:, None]
-            rarest.append(spec.features[int(is_value.sum(axis=0).argmin())])
+            rarest = rarest or spec.features[int(is_value.sum(axis=0).argmin())]
             is_learnt[at] = is_value.all(axis=1).any()
             if is_learnt[at]:
                 for place, has_value in enumerate(is_value.T):
@@ -63,7 +63,7 @@ class Normaliser:
         if not is_learnt.any():
             raise NotEnoughHistory(
                 f"no bar of {spec.timeframes[0]} in the training span has all features, and "
-                f"{rarest[0]} is the rarest; leave it out, or train on a longer span"
+                f"{rarest} is the rarest; leave it out, or train on a longer span"
             )
         return cls(spec.timeframes, spec.features, location, scale, is_learnt)
 

@@ -27,6 +27,7 @@ from candlecast.validation.significance import by_date
 
 Name = TypeVar("Name", bound=Hashable)
 ROUNDING: Final = 1e-12
+"""Numbers that differ by a smaller share are the same."""
 DATES_PER_LAG = 3
 """With fewer dates for each lag there is too little data to tell a variance."""
 
@@ -70,11 +71,10 @@ def diebold_mariano(
     if n < DATES_PER_LAG * (lag + 1):
         return DieboldMariano(mean, None, None, None, n, lag)
     variance = long_run_variance(difference, lag)
+    rounding = ROUNDING * float(np.abs(difference).max())
     if are_equal(ours, theirs):
         statistic = 0.0
-    elif (
-        variance <= (ROUNDING * float(np.abs(difference).max())) ** 2
-    ):  # always the same difference
+    elif variance <= rounding**2:  # the same difference on every date
         statistic = math.copysign(math.inf, mean)
     else:
         n_steps = lag + 1
